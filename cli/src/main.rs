@@ -1,0 +1,3 @@
+//! The `eventplane` command.
+
+fn main() {}
