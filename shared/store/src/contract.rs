@@ -1,0 +1,1 @@
+//! The contract suite: what any store has to do.
