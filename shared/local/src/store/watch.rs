@@ -1,0 +1,78 @@
+//! Waiting for a change of a partition: for long polls, thousands at once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+/// Who waits for which partition; an entry lives as long as somebody watches.
+#[derive(Default)]
+pub(super) struct Watchers {
+    partitions: Mutex<HashMap<Box<[u8]>, watch::Sender<()>>>,
+}
+
+impl Watchers {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Box<[u8]>, watch::Sender<()>>> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn watch(self: &Arc<Self>, partition: Vec<u8>) -> Watch {
+        let partition = partition.into_boxed_slice();
+        let mut partitions = self.lock();
+        let sender = partitions.entry(partition.clone()).or_insert_with(|| watch::channel(()).0);
+        let changes = Some(sender.subscribe());
+        Watch { changes, partition, watchers: self.clone() }
+    }
+
+    /// Wakes whoever watches one of these partitions.
+    pub(super) fn wake<'p>(&self, partitions: impl Iterator<Item = &'p [u8]>) {
+        let watched = self.lock();
+        if watched.is_empty() {
+            return;
+        }
+        for partition in partitions {
+            if let Some(sender) = watched.get(partition) {
+                sender.send_replace(());
+            }
+        }
+    }
+
+    /// How many partitions are watched.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+}
+
+/// Tells of commits that wrote to one partition of one table.
+///
+/// Make the watch first, then read, then wait: no commit falls in between.
+pub struct Watch {
+    /// `None` only while it is dropped.
+    changes: Option<watch::Receiver<()>>,
+    partition: Box<[u8]>,
+    watchers: Arc<Watchers>,
+}
+
+impl Watch {
+    /// Completes after a commit that wrote an item of the partition since this watch was made, or
+    /// since this method last completed; at once if there was one. Never completes once the store
+    /// is closed. May be dropped and called again without losing a change.
+    pub async fn changed(&mut self) {
+        let changes = self.changes.as_mut().expect("it is there until the drop");
+        if changes.changed().await.is_err() {
+            // The sender goes only after the last watch of its partition.
+            std::future::pending().await
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // Under the lock, so that nobody subscribes between the count and the removal.
+        let mut partitions = self.watchers.lock();
+        drop(self.changes.take());
+        if partitions.get(&self.partition).is_some_and(|sender| sender.receiver_count() == 0) {
+            partitions.remove(&self.partition);
+        }
+    }
+}
