@@ -1,1 +1,18 @@
-//! (being built)
+//! The engine: the one loop that every step runs in.
+//!
+//! A step [looks](Step::look), which is the only part that may wait, then [decides](Step::decide),
+//! a pure function from the event and the facts to writes and events. The engine commits the
+//! writes, publishes the events, and on a lost race looks and decides again, a bounded number of
+//! times. It holds what every step needs and nothing of any one of them.
+
+mod dice;
+mod ports;
+mod receipt;
+mod run;
+mod stamp;
+
+pub use dice::Dice;
+pub use ports::{Chance, Clock, Fault, Ports, Publisher};
+pub use receipt::{KEPT_MS, Receipt, ask_of, give_back, publish_again, refuse, refuse_late, take};
+pub use run::{Decision, Emit, Failure, Function, Handler, Look, Moment, Step, TRIES_MAX};
+pub use stamp::{Origin, stamp};

@@ -1,0 +1,77 @@
+//! What the engine stands on: a store, a bus, a clock and chance. Each comes from outside.
+
+use async_trait::async_trait;
+use eventplane_domain::Millis;
+use eventplane_events::Entry;
+use eventplane_store::{Store, StoreFault};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Why a message could not be handled now: it is delivered again, and after its last try becomes
+/// a dead letter.
+#[derive(Debug, Error)]
+pub enum Fault {
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+    /// The bus did not take every event; those that are recorded are published again with the
+    /// next delivery.
+    #[error("the bus did not take {failed} of {total} events: {message}")]
+    Publish {
+        /// How many it did not take.
+        failed: usize,
+        /// Of how many.
+        total: usize,
+        /// What it said.
+        message: String,
+    },
+    /// Others were faster every time.
+    #[error("lost {tries} races in a row for {contended}")]
+    Contention {
+        /// How often it was tried.
+        tries: usize,
+        /// The key that the last race was for.
+        contended: String,
+    },
+    /// Something outside that is neither store nor bus, such as a key service.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// A bus: takes events, and delivers each at least once to whoever has a rule for it.
+#[async_trait]
+pub trait Publisher: Send + Sync {
+    /// Hands over all entries, or says that some were not taken.
+    ///
+    /// # Errors
+    /// [`Fault::Publish`] when at least one was not taken.
+    async fn publish(&self, entries: Vec<Entry>) -> Result<(), Fault>;
+}
+
+/// A clock.
+pub trait Clock: Send + Sync {
+    /// The present moment.
+    fn now(&self) -> Millis;
+}
+
+/// A source of chance, good enough for secrets.
+pub trait Chance: Send + Sync {
+    /// Fills `bytes`.
+    fn fill(&self, bytes: &mut [u8]);
+    /// A random number.
+    fn draw(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.fill(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+}
+
+/// The world, as a function sees it.
+#[derive(Clone)]
+#[allow(missing_docs)]
+pub struct Ports {
+    pub store: Arc<dyn Store>,
+    pub bus: Arc<dyn Publisher>,
+    pub clock: Arc<dyn Clock>,
+    pub chance: Arc<dyn Chance>,
+}
