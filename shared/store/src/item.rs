@@ -112,16 +112,8 @@ pub struct Key {
 
 impl Key {
     /// The key `sort` of `partition` in `table`.
-    pub fn new(
-        table: &'static str,
-        partition: impl Into<String>,
-        sort: impl Into<String>,
-    ) -> Self {
-        Key {
-            table,
-            partition: partition.into(),
-            sort: sort.into(),
-        }
+    pub fn new(table: &'static str, partition: impl Into<String>, sort: impl Into<String>) -> Self {
+        Key { table, partition: partition.into(), sort: sort.into() }
     }
 }
 

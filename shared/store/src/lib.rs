@@ -92,28 +92,19 @@ impl Query {
         partition: impl Into<String>,
         limit: usize,
     ) -> Self {
-        Query {
-            index: Some(index),
-            ..Query::partition(table, partition, limit)
-        }
+        Query { index: Some(index), ..Query::partition(table, partition, limit) }
     }
 
     /// Only sort keys that begin with `prefix`.
     #[must_use]
     pub fn prefix(self, prefix: impl Into<String>) -> Self {
-        Query {
-            prefix: prefix.into(),
-            ..self
-        }
+        Query { prefix: prefix.into(), ..self }
     }
 
     /// Only sort keys at or after `from`.
     #[must_use]
     pub fn starting_at(self, from: impl Into<String>) -> Self {
-        Query {
-            from: Some(from.into()),
-            ..self
-        }
+        Query { from: Some(from.into()), ..self }
     }
 }
 
@@ -154,10 +145,7 @@ pub enum FaultKind {
 impl StoreFault {
     /// A fault of `kind` that says `message`.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
-        StoreFault {
-            kind,
-            message: message.into(),
-        }
+        StoreFault { kind, message: message.into() }
     }
 }
 

@@ -78,10 +78,7 @@ impl Condition {
     /// The attribute is absent, or a number at most this: free, or free again by now.
     pub fn absent_or_at_most(name: impl Into<String>, most: i64) -> Self {
         let name = name.into();
-        Condition::Any(vec![
-            Condition::Absent(name.clone()),
-            Condition::AtMost(name, most),
-        ])
+        Condition::Any(vec![Condition::Absent(name.clone()), Condition::AtMost(name, most)])
     }
 }
 
@@ -115,38 +112,22 @@ impl Write {
     /// Puts `item`, whatever stands there.
     #[must_use]
     pub fn put(key: Key, item: Item) -> Self {
-        Write {
-            key,
-            conditions: vec![],
-            action: Action::Put(item),
-        }
+        Write { key, conditions: vec![], action: Action::Put(item) }
     }
     /// Changes the item in place.
     #[must_use]
     pub fn update(key: Key, updates: Vec<Update>) -> Self {
-        Write {
-            key,
-            conditions: vec![],
-            action: Action::Update(updates),
-        }
+        Write { key, conditions: vec![], action: Action::Update(updates) }
     }
     /// Deletes the item.
     #[must_use]
     pub fn delete(key: Key) -> Self {
-        Write {
-            key,
-            conditions: vec![],
-            action: Action::Delete,
-        }
+        Write { key, conditions: vec![], action: Action::Delete }
     }
     /// Checks conditions and writes nothing.
     #[must_use]
     pub fn check(key: Key) -> Self {
-        Write {
-            key,
-            conditions: vec![],
-            action: Action::Check,
-        }
+        Write { key, conditions: vec![], action: Action::Check }
     }
     /// The same write, under one condition more.
     #[must_use]
