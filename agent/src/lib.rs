@@ -1,1 +1,21 @@
-//! (being built)
+//! The data plane's program on a host.
+//!
+//! A host learns what it is to run from the [wanted set](wire::Assignments), acts on it, and says
+//! what it sees. What it does about a set, a start or a deadline is decided in [`host`], a pure
+//! state machine; everything else here is input and output.
+//!
+//! [`Fleet`] runs many simulated hosts in one process, over the same routes that a real agent
+//! uses: by HTTP, or straight into the router of a plane in the same process.
+
+mod fleet;
+pub mod host;
+mod journal;
+mod round;
+mod sizes;
+mod transport;
+pub mod wire;
+
+pub use fleet::{Fleet, FleetOptions, FleetStats};
+pub use journal::JournalError;
+pub use sizes::registration;
+pub use transport::{Answer, Http, InProcess, Method, NoAnswer, Transport};
