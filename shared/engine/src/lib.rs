@@ -12,7 +12,9 @@ mod run;
 mod stamp;
 
 pub use dice::Dice;
-pub use ports::{Chance, Clock, Fault, Ports, Publisher};
+pub use ports::{
+    Chance, Clock, DeadLetter, DeadLetters, Fault, Ports, Publisher, Waiter, Watching,
+};
 pub use receipt::{KEPT_MS, Receipt, ask_of, give_back, publish_again, refuse, refuse_late, take};
 pub use run::{Decision, Emit, Failure, Function, Handler, Look, Moment, Step, TRIES_MAX};
 pub use stamp::{Origin, stamp};

@@ -75,3 +75,55 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     pub chance: Arc<dyn Chance>,
 }
+
+/// What a function could not handle, kept until somebody redrives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Its id, for [`DeadLetters::redrive`].
+    pub id: String,
+    /// The function that could not handle it.
+    pub function: String,
+    /// Why: the failure of its last delivery.
+    pub reason: String,
+    /// How often it was delivered.
+    pub received: u32,
+    /// When it became a dead letter.
+    pub at: Millis,
+    /// The message: an event in its envelope, unless it was never one.
+    pub body: String,
+}
+
+/// The dead letters of all functions: for people to look at and to redrive.
+#[async_trait]
+pub trait DeadLetters: Send + Sync {
+    /// The oldest ones of one function, or of all, at most `limit`.
+    ///
+    /// # Errors
+    /// A fault of whoever keeps them.
+    async fn list(&self, function: Option<&str>, limit: usize) -> Result<Vec<DeadLetter>, Fault>;
+    /// One of them; none if there is no such letter.
+    ///
+    /// # Errors
+    /// A fault of whoever keeps them.
+    async fn get(&self, id: &str) -> Result<Option<DeadLetter>, Fault>;
+    /// Delivers it to its function again; false if there is no such letter.
+    ///
+    /// # Errors
+    /// A fault of whoever keeps them: the letter may still be there.
+    async fn redrive(&self, id: &str) -> Result<bool, Fault>;
+}
+
+/// Long polls: who waits for a change of a partition, where the world can tell of one.
+pub trait Waiter: Send + Sync {
+    /// Watches `partition` of `table` from now on. Make the watch first, then read, then wait:
+    /// no change falls in between. `None` where nothing can tell (on Lambda): then nobody waits.
+    fn watch(&self, table: &'static str, partition: &str) -> Option<Box<dyn Watching>>;
+}
+
+/// A watch on one partition.
+#[async_trait]
+pub trait Watching: Send {
+    /// Completes once the partition was written since the watch was made, or since this last
+    /// completed.
+    async fn changed(&mut self);
+}

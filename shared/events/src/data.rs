@@ -172,6 +172,9 @@ pub struct InstanceHalted {
     /// Why, if it was not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
+    /// Whether it has run, or may have: what has run is stopped, not terminated.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_run: bool,
 }
 
 /// Data of `LaunchFailed`.

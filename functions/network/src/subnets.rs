@@ -1,0 +1,126 @@
+//! Subnets: where a tenant's addresses lie, in which zone.
+//!
+//! All subnets of a tenant stand in one item, each an attribute of its own: a launch reads them
+//! with its receipt, and two that overlap cannot come into being side by side, because whoever
+//! adds one names the version that it has compared with.
+
+use crate::claim::{corrupt, derived_id};
+use eventplane_domain::Tenant;
+use eventplane_engine::Fault;
+use eventplane_store::{Condition, Item, ItemExt, Key, Update, Value, Write};
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+
+/// The addresses that are kept for default subnets, one [`DEFAULT_PREFIX`] per zone.
+///
+/// Source: "Default VPC components", Amazon VPC user guide.
+pub const DEFAULT_SPACE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(172, 31, 0, 0), 16);
+/// The size of a default subnet: 4,096 addresses.
+pub const DEFAULT_PREFIX: u8 = 20;
+/// How many zones can have a default subnet.
+pub const DEFAULT_ZONES_MAX: usize = 16;
+
+const PREFIX: &str = "subnet-";
+const VERSION: &str = "version";
+
+/// A subnet, as the api shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subnet {
+    /// `subnet-` and 17 hex digits.
+    pub subnet_id: String,
+    /// Where it lies.
+    pub zone: String,
+    /// Its addresses.
+    pub cidr_block: Ipv4Net,
+    /// Its route table.
+    pub route_table_id: String,
+    /// Whether launches that name no subnet go here.
+    pub default_for_zone: bool,
+    /// Whose deletion of it is under way, if one is: no launch goes here any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleting: Option<String>,
+}
+
+/// All subnets of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Subnets {
+    /// Rises with every subnet that is added.
+    pub version: i64,
+    /// In the order of their ids.
+    pub all: Vec<Subnet>,
+}
+
+impl Subnets {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// A fault when what is stored is something else.
+    pub fn read(item: Option<&Item>) -> Result<Subnets, Fault> {
+        let Some(item) = item else { return Ok(Subnets::default()) };
+        let read = |(name, value): (&String, &Value)| match value {
+            Value::S(json) => serde_json::from_str(json)
+                .map_err(|error| corrupt(format!("the subnet {name} is unreadable: {error}"))),
+            other => Err(corrupt(format!("the subnet {name} is {other:?}"))),
+        };
+        let all = item.iter().filter(|(name, _)| name.starts_with(PREFIX)).map(read);
+        Ok(Subnets {
+            version: item.number(VERSION).unwrap_or(0),
+            all: all.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The subnet of that id, unless it is going.
+    #[must_use]
+    pub fn find(&self, subnet_id: &str) -> Option<&Subnet> {
+        self.all.iter().find(|subnet| subnet.subnet_id == subnet_id && subnet.deleting.is_none())
+    }
+
+    /// Where a launch into `zone` goes that names no subnet.
+    #[must_use]
+    pub fn default_of(&self, zone: &str) -> Option<&Subnet> {
+        self.all.iter().find(|subnet| {
+            subnet.default_for_zone && subnet.zone == zone && subnet.deleting.is_none()
+        })
+    }
+}
+
+/// Where a tenant's subnets are kept.
+#[must_use]
+pub fn key(tenant: &Tenant) -> Key {
+    Key::new(crate::TABLE.name, tenant.partition("subnets"), "all")
+}
+
+/// The id of the tenant's default subnet in `zone`.
+#[must_use]
+pub fn default_id(tenant: &Tenant, zone: &str) -> String {
+    derived_id("subnet", &format!("{tenant}/subnet/{zone}"))
+}
+
+pub(crate) fn stored(subnet: &Subnet) -> Value {
+    Value::S(serde_json::to_string(subnet).expect("a subnet is plain data"))
+}
+
+/// Makes the default subnet of the zone at `place` in the list of zones; fails if it is there, or
+/// if another zone has that place's addresses.
+pub(crate) fn seed(tenant: &Tenant, zone: &str, place: usize) -> Option<Write> {
+    let cidr_block = DEFAULT_SPACE.subnets(DEFAULT_PREFIX).ok()?.nth(place)?;
+    let subnet = Subnet {
+        subnet_id: default_id(tenant, zone),
+        zone: zone.to_owned(),
+        cidr_block,
+        route_table_id: crate::routes::main_id(tenant),
+        default_for_zone: true,
+        deleting: None,
+    };
+    let taken = format!("d{place}");
+    let updates = vec![
+        Update::set(&subnet.subnet_id, stored(&subnet)),
+        Update::set(&taken, zone),
+        Update::add(VERSION, 1),
+    ];
+    let write = Write::update(key(tenant), updates)
+        .when(Condition::absent(subnet.subnet_id))
+        .when(Condition::absent(taken));
+    Some(write)
+}
