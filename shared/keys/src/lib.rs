@@ -1,5 +1,11 @@
 //! Keys: a master key that wraps data keys, and data keys that seal what a table must not show.
 
+mod data_key;
+mod local;
+
+pub use data_key::{DataKey, KEY_BYTES, NONCE_BYTES, SealedError};
+pub use local::LocalMasterKey;
+
 use async_trait::async_trait;
 use eventplane_engine::Fault;
 
@@ -14,11 +20,11 @@ pub trait MasterKey: Send + Sync {
     ///
     /// # Errors
     /// A fault of the key's keeper.
-    async fn wrap(&self, data_key: &[u8; 32], context: &str) -> Result<Vec<u8>, Fault>;
+    async fn wrap(&self, data_key: &[u8; KEY_BYTES], context: &str) -> Result<Vec<u8>, Fault>;
 
     /// Unwraps what [`MasterKey::wrap`] has wrapped for `context`.
     ///
     /// # Errors
     /// A fault of the key's keeper, or when `wrapped` is not of this key and context.
-    async fn unwrap(&self, wrapped: &[u8], context: &str) -> Result<[u8; 32], Fault>;
+    async fn unwrap(&self, wrapped: &[u8], context: &str) -> Result<[u8; KEY_BYTES], Fault>;
 }
