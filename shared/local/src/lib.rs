@@ -1,3 +1,4 @@
 //! (being built)
 
+pub mod key_file;
 pub mod store;
