@@ -70,6 +70,8 @@ pub mod code {
     pub const IMAGE_NOT_FOUND: &str = "Client.InvalidAMIID.NotFound";
     pub const ROLE_NOT_FOUND: &str = "Client.InvalidIamInstanceProfile.NotFound";
     pub const INSUFFICIENT_VOLUME_CAPACITY: &str = "Server.InsufficientVolumeCapacity";
+    pub const UNKNOWN_VOLUME_TYPE: &str = "Client.UnknownVolumeType";
+    pub const VOLUME_ZONE_MISMATCH: &str = "Client.InvalidVolume.ZoneMismatch";
     pub const USER_SHUTDOWN: &str = "Client.UserInitiatedShutdown";
     pub const INSTANCE_SHUTDOWN: &str = "Client.InstanceInitiatedShutdown";
 }
