@@ -215,7 +215,10 @@ impl Block {
             0 => Condition::absent_or_at_most(HELD, 0),
             held => Condition::equals(HELD, held),
         };
-        vec![lease.when(exactly), ground.mark(self.number, Update::set(full_mark(self.number), true))]
+        vec![
+            lease.when(exactly),
+            ground.mark(self.number, Update::set(full_mark(self.number), true)),
+        ]
     }
 
     /// Gives the slot back, if `owner` has it: it rests from `now`.
@@ -228,8 +231,8 @@ impl Block {
         let (s, r) = (format!("s{slot}"), format!("r{slot}"));
         let rested = now.plus(REST_MS).0;
         let updates = vec![Update::remove(&s), Update::set(r, rested), Update::add(HELD, -1)];
-        let release = Write::update(ground.block_key(self.number), updates)
-            .when(Condition::equals(s, owner));
+        let release =
+            Write::update(ground.block_key(self.number), updates).when(Condition::equals(s, owner));
         if self.held() < all {
             return vec![release.when(Condition::at_most(HELD, all - 1))];
         }

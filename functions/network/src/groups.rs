@@ -19,6 +19,7 @@ pub const ANYWHERE: &str = "0.0.0.0/0";
 /// The name of a tenant's default group.
 pub const DEFAULT_NAME: &str = "default";
 
+pub(crate) const PREFIX: &str = "sg-";
 const NAME: &str = "name";
 const DESCRIPTION: &str = "description";
 const INGRESS: &str = "in ";
@@ -26,6 +27,8 @@ const EGRESS: &str = "out ";
 /// How many rules of each direction there are.
 const INGRESS_COUNT: &str = "ingress";
 const EGRESS_COUNT: &str = "egress";
+/// Whose deletion of the group is under way.
+const DELETING: &str = "deleting";
 
 /// A security group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +41,15 @@ pub struct Group {
     pub description: String,
     /// What it allows.
     pub rules: Vec<FirewallRule>,
+    /// Whether its deletion is under way: no launch takes it any more.
+    pub is_deleting: bool,
+}
+
+/// Whether a text can be a group's id; what cannot is never read under.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    text.strip_prefix(PREFIX)
+        .is_some_and(|digits| digits.len() == 17 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Where a group is kept.
@@ -105,6 +117,7 @@ impl Group {
             name: text(NAME)?.to_owned(),
             description: text(DESCRIPTION)?.to_owned(),
             rules: item.keys().filter_map(|name| rule_of(name)).collect(),
+            is_deleting: item.contains_key(DELETING),
         })
     }
 
@@ -143,7 +156,8 @@ pub(crate) fn seed(tenant: &Tenant) -> [Write; 2] {
     let group_id = default_id(tenant);
     let rules = vec![everything(true, &group_id), everything(false, ANYWHERE)];
     let description = "default security group".to_owned();
-    Group { group_id, name: DEFAULT_NAME.to_owned(), description, rules }.create(tenant)
+    Group { group_id, name: DEFAULT_NAME.to_owned(), description, rules, is_deleting: false }
+        .create(tenant)
 }
 
 /// The rules of all these groups, sorted, each once.

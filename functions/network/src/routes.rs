@@ -55,9 +55,8 @@ pub fn read(item: Option<&Item>) -> Vec<Route> {
 /// The routes of an instance: the local ones, then those of its subnet's table.
 #[must_use]
 pub fn compile(subnets: &Subnets, table: Option<&Item>) -> Vec<Route> {
-    let is_used = |space: &&Ipv4Net| {
-        subnets.all.iter().any(|subnet| space.contains(&subnet.cidr_block))
-    };
+    let is_used =
+        |space: &&Ipv4Net| subnets.all.iter().any(|subnet| space.contains(&subnet.cidr_block));
     let local = PRIVATE_SPACES
         .iter()
         .filter(is_used)

@@ -7,7 +7,7 @@
 use crate::claim::{corrupt, derived_id};
 use eventplane_domain::Tenant;
 use eventplane_engine::Fault;
-use eventplane_store::{Condition, Item, ItemExt, Key, Update, Value, Write};
+use eventplane_store::{Action, Condition, Item, ItemExt, Key, Update, Value, Write};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -70,10 +70,31 @@ impl Subnets {
         })
     }
 
+    /// Holds while no subnet was added since they were read.
+    pub(crate) fn unchanged(&self) -> Condition {
+        match self.version {
+            0 => Condition::absent(VERSION),
+            version => Condition::equals(VERSION, version),
+        }
+    }
+
+    /// A subnet that shares addresses with `cidr`.
+    #[must_use]
+    pub fn overlapping(&self, cidr: Ipv4Net) -> Option<&Subnet> {
+        let meets = |other: Ipv4Net| other.contains(&cidr) || cidr.contains(&other);
+        self.all.iter().find(|subnet| meets(subnet.cidr_block))
+    }
+
     /// The subnet of that id, unless it is going.
     #[must_use]
     pub fn find(&self, subnet_id: &str) -> Option<&Subnet> {
         self.all.iter().find(|subnet| subnet.subnet_id == subnet_id && subnet.deleting.is_none())
+    }
+
+    /// The subnet of that id, going or not.
+    #[must_use]
+    pub fn find_any(&self, subnet_id: &str) -> Option<&Subnet> {
+        self.all.iter().find(|subnet| subnet.subnet_id == subnet_id)
     }
 
     /// Where a launch into `zone` goes that names no subnet.
@@ -101,10 +122,32 @@ pub(crate) fn stored(subnet: &Subnet) -> Value {
     Value::S(serde_json::to_string(subnet).expect("a subnet is plain data"))
 }
 
-/// Makes the default subnet of the zone at `place` in the list of zones; fails if it is there, or
-/// if another zone has that place's addresses.
-pub(crate) fn seed(tenant: &Tenant, zone: &str, place: usize) -> Option<Write> {
-    let cidr_block = DEFAULT_SPACE.subnets(DEFAULT_PREFIX).ok()?.nth(place)?;
+/// Which zones had a default subnet made, by the place of its addresses in [`DEFAULT_SPACE`]. A
+/// place stays its zone's when the subnet is deleted: nobody makes the subnet again.
+fn seeded(item: Option<&Item>, place: usize) -> Option<&str> {
+    item?.text(&format!("d{place}"))
+}
+
+/// Makes the zone's default subnet at the first place that is free; `None` if the zone has had
+/// one, or if no place is left. Fails if anything was added meanwhile.
+///
+/// # Errors
+/// A fault when what is stored is something else.
+pub(crate) fn seed(
+    tenant: &Tenant,
+    zone: &str,
+    item: Option<&Item>,
+) -> Result<Option<Write>, Fault> {
+    let subnets = Subnets::read(item)?;
+    let places = 0..DEFAULT_ZONES_MAX;
+    if places.clone().any(|place| seeded(item, place) == Some(zone)) {
+        return Ok(None);
+    }
+    let spaces = DEFAULT_SPACE.subnets(DEFAULT_PREFIX).expect("a longer prefix than the space's");
+    let is_free = |(place, cidr): &(usize, Ipv4Net)| {
+        seeded(item, *place).is_none() && subnets.overlapping(*cidr).is_none()
+    };
+    let Some((place, cidr_block)) = places.zip(spaces).find(is_free) else { return Ok(None) };
     let subnet = Subnet {
         subnet_id: default_id(tenant, zone),
         zone: zone.to_owned(),
@@ -113,14 +156,15 @@ pub(crate) fn seed(tenant: &Tenant, zone: &str, place: usize) -> Option<Write> {
         default_for_zone: true,
         deleting: None,
     };
-    let taken = format!("d{place}");
-    let updates = vec![
-        Update::set(&subnet.subnet_id, stored(&subnet)),
-        Update::set(&taken, zone),
-        Update::add(VERSION, 1),
-    ];
-    let write = Write::update(key(tenant), updates)
-        .when(Condition::absent(subnet.subnet_id))
-        .when(Condition::absent(taken));
-    Some(write)
+    let mut write = add(tenant, &subnets, &subnet);
+    if let Action::Update(updates) = &mut write.action {
+        updates.push(Update::set(format!("d{place}"), zone));
+    }
+    Ok(Some(write))
+}
+
+/// Adds a subnet to those that were read; fails if another was added meanwhile.
+pub(crate) fn add(tenant: &Tenant, seen: &Subnets, subnet: &Subnet) -> Write {
+    let updates = vec![Update::set(&subnet.subnet_id, stored(subnet)), Update::add(VERSION, 1)];
+    Write::update(key(tenant), updates).when(seen.unchanged())
 }

@@ -1,0 +1,168 @@
+//! What the step looks at: at most four reads, and two for whoever keeps its lease.
+
+use crate::blocks::{self, Block};
+use crate::claim::Lease;
+use crate::decide::{self, Facts};
+use crate::groups::{self, Group};
+use crate::subnets::{self, Subnet, Subnets};
+use crate::{receipt_key, routes};
+use eventplane_domain::receipt::{Answer, Ruling, rule};
+use eventplane_domain::{Launch, Tenant};
+use eventplane_engine::{Dice, Fault, Look, Receipt, ask_of};
+use eventplane_events::{Data, Event};
+use eventplane_store::{Failed, Item, Key, Store};
+use std::collections::HashSet;
+
+/// How many blocks are read at first: nearly always the first of them has a free address.
+const CANDIDATES: usize = 2;
+/// How many more are read when these have none: with them a subnet of 4,096 addresses is known
+/// whole.
+const WIDE_MAX: usize = 128;
+
+pub(crate) async fn look(event: &Event, look: Look<'_>) -> Result<Facts, Fault> {
+    match (&event.data, ask_of(event, false)) {
+        (Data::CapacityAllocated(allocated), Some(_)) => take(event, &allocated.launch, look).await,
+        (_, Some(_)) => give_back(event, look.store).await,
+        (_, None) => Ok(Facts::default()),
+    }
+}
+
+/// Reads the receipt, and the block that its address stands in.
+async fn give_back(event: &Event, store: &dyn Store) -> Result<Facts, Fault> {
+    let tenant = &event.metadata.tenant;
+    let item = store.get(&receipt_key(tenant, &event.metadata.subject)).await?;
+    let receipt = Receipt::read(item.as_ref())?;
+    let mut facts = Facts { receipt, ..Facts::default() };
+    if let Some(lease) = facts.receipt.as_ref().and_then(Lease::held)
+        && let Some(place) = blocks::place_of(lease.cidr, lease.address)
+    {
+        facts.blocks = read_blocks(store, tenant, &lease.subnet_id, &[place.block]).await?;
+    }
+    Ok(facts)
+}
+
+async fn take(event: &Event, launch: &Launch, mut look: Look<'_>) -> Result<Facts, Fault> {
+    let tenant = &event.metadata.tenant;
+    let keys = [receipt_key(tenant, &event.metadata.subject), subnets::key(tenant)];
+    let items = look.store.batch_get(&keys).await?;
+    let receipt = Receipt::read(items[0].as_ref())?;
+    let subnets = Subnets::read(items[1].as_ref())?;
+    let ask = ask_of(event, false).expect("a placed launch asks for an address");
+    let ruling = rule(receipt.as_ref().map(Receipt::recorded), ask, look.now);
+    let answers = match ruling {
+        Ruling::Decide => true,
+        Ruling::Repeat => receipt.as_ref().is_some_and(|receipt| receipt.answer == Answer::Taken),
+        _ => false,
+    };
+    let mut facts = Facts { receipt, subnets, ..Facts::default() };
+    if !answers {
+        return Ok(facts);
+    }
+    let held = facts.receipt.as_ref().and_then(Lease::held);
+    let subnet = match &held {
+        Some(lease) => facts.subnets.find_any(&lease.subnet_id).cloned(),
+        None => decide::subnet_of(launch, &facts.subnets).ok().cloned(),
+    };
+    let has_to_choose = held.is_none();
+    read_around(&mut facts, look.store, tenant, launch, subnet.as_ref(), has_to_choose).await?;
+    if let (Some(subnet), true) = (&subnet, has_to_choose) {
+        facts.blocks = choose(&mut look, tenant, launch, subnet, &facts.summaries).await?;
+    }
+    Ok(facts)
+}
+
+/// Reads the groups, the route table, and the summaries of the subnet's blocks, all at once.
+async fn read_around(
+    facts: &mut Facts,
+    store: &dyn Store,
+    tenant: &Tenant,
+    launch: &Launch,
+    subnet: Option<&Subnet>,
+    has_to_choose: bool,
+) -> Result<(), Fault> {
+    let named = groups::of_launch(tenant, &launch.spec.security_group_ids);
+    let readable = |id: &&String| groups::is_id(id);
+    let ids: Vec<&String> =
+        named.iter().filter(readable).take(groups::GROUPS_PER_INTERFACE_MAX).collect();
+    let mut keys: Vec<Key> = ids.iter().map(|id| groups::key(tenant, id)).collect();
+    let table = subnet.map(|subnet| routes::key(tenant, &subnet.route_table_id));
+    keys.extend(table.clone());
+    if let (Some(subnet), true) = (subnet, has_to_choose) {
+        let groups = 0..blocks::groups(subnet.cidr_block);
+        keys.extend(groups.map(|group| blocks::summary_key(tenant, &subnet.subnet_id, group)));
+    }
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let mut items = store.batch_get(&keys).await?.into_iter();
+    for (id, item) in ids.into_iter().zip(items.by_ref()) {
+        if let Some(item) = item {
+            facts.groups.push(Group::read(id, &item)?);
+        }
+    }
+    if table.is_some() {
+        facts.table = items.next().flatten();
+    }
+    facts.summaries = items.collect();
+    Ok(())
+}
+
+/// Reads the block of the address that is wanted, or blocks from a random start on, until one has
+/// a free address or all that matter are known.
+async fn choose(
+    look: &mut Look<'_>,
+    tenant: &Tenant,
+    launch: &Launch,
+    subnet: &Subnet,
+    summaries: &[Option<Item>],
+) -> Result<Vec<Block>, Fault> {
+    let id = &subnet.subnet_id;
+    let order = match decide::place_wanted(launch, subnet) {
+        Err(_) => return Ok(vec![]),
+        Ok(Some(place)) => return read_blocks(look.store, tenant, id, &[place.block]).await,
+        Ok(None) => order(subnet, summaries, look.dice, look.lost),
+    };
+    let (near, far) = order.split_at(order.len().min(CANDIDATES));
+    let mut seen = read_blocks(look.store, tenant, id, near).await?;
+    let is_free = |block: &Block| !block.free(subnet.cidr_block, look.now).is_empty();
+    if !seen.iter().any(is_free) {
+        let far = &far[..far.len().min(WIDE_MAX)];
+        seen.extend(read_blocks(look.store, tenant, id, far).await?);
+    }
+    Ok(seen)
+}
+
+/// The blocks that are not full, from a random one on; those that a race was just lost for last.
+fn order(
+    subnet: &Subnet,
+    summaries: &[Option<Item>],
+    dice: &mut Dice,
+    lost: &[Failed],
+) -> Vec<u32> {
+    let count = blocks::count(subnet.cidr_block);
+    let start = dice.below(count as usize) as u32;
+    let is_full = |block: u32| {
+        let summary = summaries.get((block / blocks::GROUP_BLOCKS) as usize);
+        blocks::is_full(summary.and_then(Option::as_ref), block)
+    };
+    let lost: HashSet<u32> = lost.iter().filter_map(|f| blocks::number_of(&f.key)).collect();
+    let mut order: Vec<u32> =
+        (start..count).chain(0..start).filter(|block| !is_full(*block)).collect();
+    order.sort_by_key(|block| lost.contains(block));
+    order
+}
+
+async fn read_blocks(
+    store: &dyn Store,
+    tenant: &Tenant,
+    subnet_id: &str,
+    numbers: &[u32],
+) -> Result<Vec<Block>, Fault> {
+    if numbers.is_empty() {
+        return Ok(vec![]);
+    }
+    let keys: Vec<Key> =
+        numbers.iter().map(|number| blocks::block_key(tenant, subnet_id, *number)).collect();
+    let items = store.batch_get(&keys).await?;
+    Ok(numbers.iter().zip(items).map(|(number, item)| Block { number: *number, item }).collect())
+}

@@ -1,0 +1,47 @@
+//! What every tenant begins with: a main route table, a default security group, and a default
+//! subnet in each zone.
+//!
+//! Source: "Default VPC components", Amazon VPC user guide.
+
+use crate::{groups, routes, subnets};
+use eventplane_domain::Tenant;
+use eventplane_engine::Fault;
+use eventplane_store::{Store, TransactError, Write};
+
+/// How often an addition is tried when others add subnets at the same moment.
+const TRIES_MAX: usize = 8;
+
+/// Makes what a tenant begins with, where it is not there yet: called at every start. A default
+/// subnet that was deleted is not made again, and a zone beyond the first
+/// [`subnets::DEFAULT_ZONES_MAX`] gets none.
+///
+/// # Errors
+/// A fault of the store.
+pub async fn seed(store: &dyn Store, tenant: &Tenant, zones: &[String]) -> Result<(), Fault> {
+    make(store, vec![routes::seed(tenant)]).await?;
+    make(store, groups::seed(tenant).to_vec()).await?;
+    for zone in zones {
+        seed_subnet(store, tenant, zone).await?;
+    }
+    Ok(())
+}
+
+async fn seed_subnet(store: &dyn Store, tenant: &Tenant, zone: &str) -> Result<(), Fault> {
+    for _ in 0..TRIES_MAX {
+        let item = store.get(&subnets::key(tenant)).await?;
+        let Some(write) = subnets::seed(tenant, zone, item.as_ref())? else { return Ok(()) };
+        if make(store, vec![write]).await? {
+            return Ok(());
+        }
+    }
+    Err(Fault::Contention { tries: TRIES_MAX, contended: subnets::key(tenant).to_string() })
+}
+
+/// Whether it was made; what is there already stays as it is.
+async fn make(store: &dyn Store, writes: Vec<Write>) -> Result<bool, Fault> {
+    match store.transact(writes).await {
+        Ok(()) => Ok(true),
+        Err(TransactError::ConditionFailed(_)) => Ok(false),
+        Err(TransactError::Fault(fault)) => Err(fault.into()),
+    }
+}
