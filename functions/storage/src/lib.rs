@@ -11,6 +11,8 @@ mod decide;
 mod kept;
 mod pools;
 mod tenant_key;
+#[cfg(test)]
+mod tests;
 
 pub use claim::volumes;
 pub use decide::Facts;
