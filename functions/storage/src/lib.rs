@@ -8,6 +8,7 @@
 mod cases;
 mod claim;
 mod decide;
+pub mod images;
 mod kept;
 mod pools;
 mod tenant_key;
