@@ -4,7 +4,7 @@ use eventplane_domain::state::{Progress, Returned};
 use eventplane_domain::{InstanceId, LaunchSpec, Millis, Outcome, Reason, State, Tenant};
 use eventplane_engine::Fault;
 use eventplane_store::{
-    Condition, FaultKind, Index, Item, ItemExt, Key, StoreFault, Table, Value, Write,
+    Condition, FaultKind, Index, Item, ItemExt, Key, StoreFault, Table, Update, Value, Write,
 };
 use std::collections::BTreeMap;
 
@@ -13,14 +13,16 @@ pub const TABLE: Table = Table {
     name: "instances",
     indexes: &[
         Index { name: BY_TENANT, partition: "tenant", sort: "id" },
-        Index { name: OPEN, partition: "open", sort: "nudge_at" },
+        Index { name: OPEN, partition: "open", sort: NUDGE_AT },
     ],
 };
 /// The index of all of a tenant's instances, oldest first.
 pub const BY_TENANT: &str = "by_tenant";
-/// The index of the instances that are on their way to another state, by when the sweeper is to
-/// look at them.
+/// The index of the records that are on their way to another state and of the requests that no
+/// record shows yet, by when the sweeper is to look at them.
 pub const OPEN: &str = "open";
+/// The attribute of records and requests that says when the sweeper is to look at them.
+const NUDGE_AT: &str = "nudge_at";
 /// Into how many partitions [`OPEN`] is divided, so that none of them is hot.
 pub const OPEN_SHARDS: u64 = 8;
 /// How long after a change the sweeper waits before it nudges, in milliseconds.
@@ -45,14 +47,33 @@ pub fn token_key(tenant: &Tenant, token: &str) -> Key {
     Key::new(TABLE.name, format!("{tenant}/token/{token}"), "token")
 }
 
+fn shard_of(id: &InstanceId) -> u64 {
+    id.digits().bytes().fold(0, |sum, byte| sum + u64::from(byte))
+}
+
+/// When the sweeper is to look at the item, if it is to at all.
+#[must_use]
+pub fn nudge_at(item: &Item) -> Option<Millis> {
+    item.text(NUDGE_AT).and_then(|ms| ms.parse().ok()).map(Millis)
+}
+/// Sets the next look of the sweeper at the record or request under `key`, or ends it; fails if
+/// that was changed since it was `due`.
+#[must_use]
+pub fn move_nudge(key: Key, due: Millis, next: Option<Millis>) -> Write {
+    let updates = match next {
+        Some(next) => vec![Update::set(NUDGE_AT, nudge_sort(next))],
+        None => vec![Update::remove("open"), Update::remove(NUDGE_AT)],
+    };
+    Write::update(key, updates).when(Condition::equals(NUDGE_AT, nudge_sort(due)))
+}
+
 /// One of the partitions of [`OPEN`].
 #[must_use]
 pub fn open_partition(shard: u64) -> String {
     format!("open-{}", shard % OPEN_SHARDS)
 }
 /// The sort key of [`OPEN`]: texts in the order of their moments.
-#[must_use]
-pub fn nudge_sort(at: Millis) -> String {
+fn nudge_sort(at: Millis) -> String {
     format!("{:013}", at.0.max(0))
 }
 
@@ -146,7 +167,6 @@ impl Record {
         let ms = |at: Option<Millis>| at.map(|at| at.0);
         let json = |value: Result<String, serde_json::Error>| value.expect("plain data");
         let tags = (!self.tags.is_empty()).then(|| json(serde_json::to_string(&self.tags)));
-        let shard = self.id.digits().bytes().fold(0, |sum, b| sum + u64::from(b));
         Item::new()
             .with("tenant", self.tenant.as_str())
             .with("id", self.id.as_str())
@@ -165,8 +185,8 @@ impl Record {
             .with_some("has_run", self.has_run.then_some(true))
             .with_some("running_at", ms(self.running_at))
             .with_some("ended_at", ms(self.ended_at))
-            .with_some("open", self.nudge_at.map(|_| open_partition(shard)))
-            .with_some("nudge_at", self.nudge_at.map(nudge_sort))
+            .with_some("open", self.nudge_at.map(|_| open_partition(shard_of(&self.id))))
+            .with_some(NUDGE_AT, self.nudge_at.map(nudge_sort))
     }
 
     /// Reads the record that `item` is.
@@ -211,7 +231,7 @@ fn parse(item: &Item) -> Option<Record> {
         has_run: item.is_true("has_run"),
         running_at: moment("running_at"),
         ended_at: moment("ended_at"),
-        nudge_at: item.text("nudge_at").and_then(|ms| ms.parse().ok()).map(Millis),
+        nudge_at: nudge_at(item),
     })
 }
 
@@ -264,7 +284,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// Writes the request. A termination is never taken back, so nothing overwrites one.
+    /// Writes the request, and puts it where the sweeper looks until the record shows it. A
+    /// termination is never taken back, so nothing overwrites one.
     #[must_use]
     pub fn write(&self, tenant: &Tenant, id: &InstanceId) -> Write {
         let wants = match self.wants {
@@ -276,7 +297,9 @@ impl Request {
             .with(GENERATION, i64::from(self.generation))
             .with("at", self.at.0)
             .with("code", self.reason.code.as_str())
-            .with("why", self.reason.message.as_str());
+            .with("why", self.reason.message.as_str())
+            .with("open", open_partition(shard_of(id)))
+            .with(NUDGE_AT, nudge_sort(self.at.plus(NUDGE_AFTER_MS)));
         Write::put(request_key(tenant, id), item)
             .when(Condition::differs("wants", Value::from("terminated")))
     }

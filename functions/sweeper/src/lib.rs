@@ -1,1 +1,144 @@
-//! (being built)
+//! The sweeper nudges what is late: it publishes an instance's last request again, and has no
+//! other verb. Every step answers a repeated request with what it has recorded, so the wave runs
+//! on to the point where it had stopped.
+
+mod decide;
+
+pub use decide::Open;
+
+use eventplane_domain::Millis;
+use eventplane_engine::{Fault, Origin, Ports, stamp};
+use eventplane_events::Entry;
+use eventplane_instances::{
+    NUDGE_AFTER_MS, OPEN, OPEN_SHARDS, TABLE, move_nudge, nudge_at, open_partition,
+};
+use eventplane_store::{Item, Key, Query, TransactError, Write};
+use std::collections::BTreeSet;
+use tracing::{info, warn};
+
+/// How many instances one read brings.
+const PAGE: usize = 50;
+/// How many instances one sweep nudges at most: what is left waits for the next.
+const SWEEP_MAX: usize = 5_000;
+
+/// What a sweep has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// How many instances were late, and were nudged.
+    pub nudged: usize,
+    /// How many instances could not be read: each is named in the log.
+    pub unreadable: usize,
+}
+
+/// Nudges every instance whose time has come.
+///
+/// # Errors
+/// A fault of the store or the bus; what was left is nudged by the next sweep.
+pub async fn sweep(ports: &Ports) -> Result<Swept, Fault> {
+    let now = ports.clock.now();
+    walk(ports, now, |late: Millis| late <= now).await
+}
+
+/// Nudges every instance that is on its way to another state, late or not: for the start of a
+/// plane whose queues did not outlive the process before it.
+///
+/// # Errors
+/// A fault of the store or the bus.
+pub async fn republish_open(ports: &Ports) -> Result<Swept, Fault> {
+    walk(ports, ports.clock.now(), |_| true).await
+}
+
+async fn walk(ports: &Ports, now: Millis, is_due: impl Fn(Millis) -> bool) -> Result<Swept, Fault> {
+    let mut swept = Swept::default();
+    for shard in 0..OPEN_SHARDS {
+        let mut query = Query::index(TABLE.name, OPEN, open_partition(shard), PAGE);
+        // What is nudged moves to a later place of the index, and may be met there again.
+        let mut seen = BTreeSet::new();
+        loop {
+            let page = ports.store.query(&query).await?;
+            let due = |(key, item): &(Key, Item)| {
+                nudge_at(item).is_some_and(&is_due).then(|| key.partition.clone())
+            };
+            let mut partitions: BTreeSet<String> = page.items.iter().filter_map(due).collect();
+            partitions.retain(|partition| seen.insert(partition.clone()));
+            let past_the_due = page.items.last().is_some_and(|last| due(last).is_none());
+            nudge_all(ports, now, partitions, &mut swept).await?;
+            match page.next {
+                Some(next) if !past_the_due && swept.nudged < SWEEP_MAX => query.after = Some(next),
+                _ => break,
+            }
+        }
+    }
+    if swept.nudged > 0 {
+        info!(nudged = swept.nudged, "nudged what was late");
+    }
+    Ok(swept)
+}
+
+/// Nudges the instances of these partitions, after moving each one's next nudge on: whoever moves
+/// it is who nudges.
+async fn nudge_all(
+    ports: &Ports,
+    now: Millis,
+    partitions: BTreeSet<String>,
+    swept: &mut Swept,
+) -> Result<(), Fault> {
+    let keys: Vec<Key> = partitions
+        .iter()
+        .flat_map(|partition| {
+            ["record", "request"].map(|sort| Key::new(TABLE.name, partition.as_str(), sort))
+        })
+        .collect();
+    let items = ports.store.batch_get(&keys).await?;
+    let mut entries: Vec<Entry> = Vec::new();
+    for (keys, items) in keys.chunks(2).zip(items.chunks(2)) {
+        let open = match Open::read(items) {
+            Ok(open) => open,
+            Err(fault) => {
+                warn!(key = %keys[0], %fault, "not swept");
+                swept.unreadable += 1;
+                continue;
+            }
+        };
+        if !move_on(ports, now, keys, items, open.request_is_shown()).await? {
+            continue;
+        }
+        if let (Some(record), Some(emit)) = (&open.record, open.nudge()) {
+            let (tenant, subject) = (&record.tenant, &record.id);
+            let origin = Origin::Fresh { tenant, subject, traceparent: None };
+            entries.push(stamp(ports, "sweeper", &origin, emit).entry());
+        }
+    }
+    swept.nudged += entries.len();
+    if entries.is_empty() { Ok(()) } else { ports.bus.publish(entries).await }
+}
+
+/// Sets the next nudge of the record and of the request, or ends the request's once the record
+/// shows it; false if either was changed meanwhile, as by another sweep.
+async fn move_on(
+    ports: &Ports,
+    now: Millis,
+    keys: &[Key],
+    items: &[Option<Item>],
+    request_is_shown: bool,
+) -> Result<bool, Fault> {
+    let next = now.plus(NUDGE_AFTER_MS);
+    let mut writes: Vec<Write> = Vec::new();
+    for (key, item) in keys.iter().zip(items) {
+        if let Some(due) = item.as_ref().and_then(nudge_at) {
+            let ends = key.sort == "request" && request_is_shown;
+            writes.push(move_nudge(key.clone(), due, (!ends).then_some(next)));
+        }
+    }
+    if writes.is_empty() {
+        return Ok(false);
+    }
+    match ports.store.transact(writes).await {
+        Ok(()) => Ok(true),
+        Err(TransactError::ConditionFailed(_)) => Ok(false),
+        Err(TransactError::Fault(fault)) => Err(fault.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
