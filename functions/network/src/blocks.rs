@@ -189,6 +189,16 @@ impl Block {
         usable(cidr, self.number).filter(|slot| self.slot(*slot, now) == Slot::Free).collect()
     }
 
+    /// Who has its addresses.
+    #[must_use]
+    pub fn owners(&self) -> Vec<String> {
+        let leased = |slot| match self.slot(slot, Millis(0)) {
+            Slot::Leased(owner) => Some(owner),
+            _ => None,
+        };
+        (0..BLOCK_SLOTS).filter_map(leased).collect()
+    }
+
     /// Until when each slot that rests does so.
     pub fn resting(&self, cidr: Ipv4Net, now: Millis) -> impl Iterator<Item = Millis> {
         usable(cidr, self.number).filter_map(move |slot| match self.slot(slot, now) {

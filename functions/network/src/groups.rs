@@ -6,12 +6,16 @@
 use crate::claim::{corrupt, derived_id};
 use eventplane_domain::{FirewallRule, Tenant};
 use eventplane_engine::Fault;
-use eventplane_store::{Condition, Item, ItemExt, Key, Value, Write};
+use eventplane_store::{Condition, Item, ItemExt, Key, Update, Value, Write};
 
 /// How many groups an interface may have.
 ///
 /// Source: "Amazon VPC quotas", security groups per network interface.
 pub const GROUPS_PER_INTERFACE_MAX: usize = 5;
+/// How many rules a group may have in each direction.
+///
+/// Source: "Amazon VPC quotas", inbound or outbound rules per security group.
+pub const RULES_PER_DIRECTION_MAX: i64 = 60;
 /// The protocol that stands for all.
 pub const ALL_PROTOCOLS: &str = "-1";
 /// Everybody.
@@ -58,10 +62,14 @@ pub fn key(tenant: &Tenant, group_id: &str) -> Key {
     Key::new(crate::TABLE.name, tenant.partition("groups"), group_id)
 }
 
-/// Where it is kept which group has a name.
+/// Where it is kept which group has a name. Names that differ in upper and lower case alone are
+/// the same.
+///
+/// Source: "CreateSecurityGroup", EC2 API reference.
 #[must_use]
 pub fn name_key(tenant: &Tenant, name: &str) -> Key {
-    Key::new(crate::TABLE.name, tenant.partition("groups"), format!("name/{name}"))
+    let sort = format!("name/{}", name.to_ascii_lowercase());
+    Key::new(crate::TABLE.name, tenant.partition("groups"), sort)
 }
 
 /// The id of the tenant's default group.
@@ -117,7 +125,7 @@ impl Group {
             name: text(NAME)?.to_owned(),
             description: text(DESCRIPTION)?.to_owned(),
             rules: item.keys().filter_map(|name| rule_of(name)).collect(),
-            is_deleting: item.contains_key(DELETING),
+            is_deleting: is_going(item),
         })
     }
 
@@ -143,6 +151,75 @@ impl Group {
     }
 }
 
+/// The attribute that counts the rules of the rule's direction.
+fn count(rule: &FirewallRule) -> &'static str {
+    if rule.ingress { INGRESS_COUNT } else { EGRESS_COUNT }
+}
+
+/// Whether the item of a group has this very rule.
+pub(crate) fn has(item: &Item, rule: &FirewallRule) -> bool {
+    item.contains_key(&attribute(rule))
+}
+
+/// Whether the item of a group says that the group is going.
+pub(crate) fn is_going(item: &Item) -> bool {
+    item.contains_key(DELETING)
+}
+
+/// Adds the rule to its group, and makes sure that the group that it names is there and stays:
+/// fails if the group is not there or going, has the rule, or has no room for it.
+pub(crate) fn add_rule(tenant: &Tenant, group_id: &str, rule: &FirewallRule) -> Vec<Write> {
+    let (name, count) = (attribute(rule), count(rule));
+    let updates = vec![Update::set(&name, true), Update::add(count, 1)];
+    let mut writes = vec![
+        Write::update(key(tenant, group_id), updates)
+            .when(Condition::ItemPresent)
+            .when(Condition::absent(DELETING))
+            .when(Condition::absent(name))
+            .when(Condition::absent_or_at_most(count, RULES_PER_DIRECTION_MAX - 1)),
+    ];
+    if is_id(&rule.peer) && rule.peer != group_id {
+        let check = Write::check(key(tenant, &rule.peer));
+        writes.push(check.when(Condition::ItemPresent).when(Condition::absent(DELETING)));
+    }
+    writes
+}
+
+/// Removes the rule from its group: fails if the group does not have it.
+pub(crate) fn remove_rule(tenant: &Tenant, group_id: &str, rule: &FirewallRule) -> Write {
+    let name = attribute(rule);
+    let updates = vec![Update::remove(&name), Update::add(count(rule), -1)];
+    Write::update(key(tenant, group_id), updates).when(Condition::present(name))
+}
+
+/// Marks the group as going, whoever else has marked it so: fails if it is not there.
+pub(crate) fn mark(tenant: &Tenant, group_id: &str, by: &str) -> Write {
+    let updates = vec![Update::set(DELETING, by)];
+    Write::update(key(tenant, group_id), updates).when(Condition::ItemPresent)
+}
+
+/// Takes back the mark of `by`: fails if it is not theirs any more.
+pub(crate) fn unmark(tenant: &Tenant, group_id: &str, by: &str) -> Write {
+    let updates = vec![Update::remove(DELETING)];
+    Write::update(key(tenant, group_id), updates).when(Condition::equals(DELETING, by))
+}
+
+/// Deletes the group that `by` has marked, and frees its name: fails if the mark is not theirs.
+pub(crate) fn delete(tenant: &Tenant, group: &Group, by: &str) -> Vec<Write> {
+    let marked = Condition::equals(DELETING, by);
+    vec![
+        Write::delete(key(tenant, &group.group_id)).when(marked),
+        Write::delete(name_key(tenant, &group.name)),
+    ]
+}
+
+/// The allowance of everything out, which every new group begins with.
+///
+/// Source: "AWS::EC2::SecurityGroup", CloudFormation template reference.
+pub(crate) fn everything_out() -> FirewallRule {
+    everything(false, ANYWHERE)
+}
+
 /// The allowance of everything, in one direction.
 fn everything(ingress: bool, peer: &str) -> FirewallRule {
     let (protocol, peer) = (ALL_PROTOCOLS.to_owned(), peer.to_owned());
@@ -154,7 +231,7 @@ fn everything(ingress: bool, peer: &str) -> FirewallRule {
 /// Source: "Default security groups for your VPCs", Amazon VPC user guide.
 pub(crate) fn seed(tenant: &Tenant) -> [Write; 2] {
     let group_id = default_id(tenant);
-    let rules = vec![everything(true, &group_id), everything(false, ANYWHERE)];
+    let rules = vec![everything(true, &group_id), everything_out()];
     let description = "default security group".to_owned();
     Group { group_id, name: DEFAULT_NAME.to_owned(), description, rules, is_deleting: false }
         .create(tenant)

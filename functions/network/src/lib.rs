@@ -1,14 +1,15 @@
 //! The network step: gives each instance an address in a subnet of its zone, and tells its host
 //! the rules and routes that go with it.
 //!
-//! The choice is in [`mod@decide`]; [`blocks`] says how addresses are kept, and [`claim`] what a
-//! receipt holds.
+//! The choice is in [`mod@decide`]; [`blocks`] says how addresses are kept, [`claim`] what a
+//! receipt holds, and [`manage`] what people do with subnets, route tables and security groups.
 
 pub mod blocks;
 pub mod claim;
 pub mod decide;
 pub mod groups;
 mod look;
+pub mod manage;
 pub mod routes;
 mod seed;
 pub mod subnets;

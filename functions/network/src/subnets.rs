@@ -21,7 +21,12 @@ pub const DEFAULT_PREFIX: u8 = 20;
 /// How many zones can have a default subnet.
 pub const DEFAULT_ZONES_MAX: usize = 16;
 
-const PREFIX: &str = "subnet-";
+/// How many subnets a tenant may have.
+///
+/// Source: "Amazon VPC quotas", subnets per VPC.
+pub const SUBNETS_MAX: usize = 200;
+
+pub(crate) const PREFIX: &str = "subnet-";
 const VERSION: &str = "version";
 
 /// A subnet, as the api shows it.
@@ -167,4 +172,10 @@ pub(crate) fn seed(
 pub(crate) fn add(tenant: &Tenant, seen: &Subnets, subnet: &Subnet) -> Write {
     let updates = vec![Update::set(&subnet.subnet_id, stored(subnet)), Update::add(VERSION, 1)];
     Write::update(key(tenant), updates).when(seen.unchanged())
+}
+
+/// Changes a subnet, or removes it; fails if it is not as it was seen.
+pub(crate) fn change(tenant: &Tenant, id: &str, seen: &Value, to: Option<&Subnet>) -> Write {
+    let update = to.map_or_else(|| Update::remove(id), |subnet| Update::set(id, stored(subnet)));
+    Write::update(key(tenant), vec![update]).when(Condition::equals(id, seen.clone()))
 }

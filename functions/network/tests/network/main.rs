@@ -3,4 +3,5 @@
 mod blocks;
 mod decide;
 mod launches;
+mod manage;
 mod world;

@@ -51,6 +51,7 @@ impl Chance for Seeded {
 
 pub(crate) struct World {
     pub(crate) store: Arc<EmbeddedStore>,
+    pub(crate) ports: Ports,
     pub(crate) step: Function<Networking>,
     pub(crate) tenant: Tenant,
     bus: Arc<Remembering>,
@@ -72,8 +73,8 @@ impl World {
             clock: clock.clone(),
             chance: Arc::new(Seeded(Mutex::new(Dice::new(7)))),
         };
-        let step = Function::new(Networking, ports);
-        World { store, step, tenant, bus, clock }
+        let step = Function::new(Networking, ports.clone());
+        World { store, ports, step, tenant, bus, clock }
     }
 
     pub(crate) fn pass(&self, ms: i64) {
