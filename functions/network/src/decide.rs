@@ -36,6 +36,14 @@ pub struct Facts {
     pub blocks: Vec<Block>,
 }
 
+impl Facts {
+    /// Whether the summary of its group says that the block is full.
+    pub(crate) fn is_full(&self, block: u32) -> bool {
+        let summary = self.summaries.get((block / blocks::GROUP_BLOCKS) as usize);
+        blocks::is_full(summary.and_then(Option::as_ref), block)
+    }
+}
+
 pub(crate) fn decide(event: &Event, facts: &Facts, moment: Moment<'_>) -> Decision {
     let Some(ask) = ask_of(event, false) else { return Decision::nothing() };
     let launch = match &event.data {
@@ -207,13 +215,12 @@ fn full(subnet: &Subnet, facts: &Facts, now: Millis) -> String {
     let cidr = subnet.cidr_block;
     let (mut leased, mut resting, mut unseen) = (0, vec![], 0);
     for number in 0..blocks::count(cidr) {
-        let summary = facts.summaries.get((number / blocks::GROUP_BLOCKS) as usize);
         match facts.blocks.iter().find(|block| block.number == number) {
             Some(block) => {
                 leased += block.held().max(0) as u64;
                 resting.extend(block.resting(cidr, now));
             }
-            None if blocks::is_full(summary.and_then(Option::as_ref), number) => {
+            None if facts.is_full(number) => {
                 leased += blocks::usable(cidr, number).len() as u64;
             }
             None => unseen += 1,

@@ -1,4 +1,5 @@
-//! What the step looks at: at most four reads, and two for whoever keeps its lease.
+//! What the step looks at: two reads for nearly every launch, and four for one into a subnet that
+//! is nearly full.
 
 use crate::blocks::{self, Block};
 use crate::claim::Lease;
@@ -10,12 +11,14 @@ use eventplane_domain::receipt::{Answer, Ruling, rule};
 use eventplane_domain::{Launch, Tenant};
 use eventplane_engine::{Dice, Fault, Look, Receipt, ask_of};
 use eventplane_events::{Data, Event};
-use eventplane_store::{Failed, Item, Key, Store};
+use eventplane_store::{Failed, Key, Store};
 use std::collections::HashSet;
 
 /// How many blocks are read at first: nearly always the first of them has a free address.
 const CANDIDATES: usize = 2;
-/// How many more are read when these have none: with them a subnet of 4,096 addresses is known
+/// How many that are not full are read when these have no free address.
+const NEAR_MAX: usize = 16;
+/// How many more when these have none either: with them a subnet of 4,096 addresses is known
 /// whole.
 const WIDE_MAX: usize = 128;
 
@@ -41,7 +44,7 @@ async fn give_back(event: &Event, store: &dyn Store) -> Result<Facts, Fault> {
     Ok(facts)
 }
 
-async fn take(event: &Event, launch: &Launch, mut look: Look<'_>) -> Result<Facts, Fault> {
+async fn take(event: &Event, launch: &Launch, look: Look<'_>) -> Result<Facts, Fault> {
     let tenant = &event.metadata.tenant;
     let keys = [receipt_key(tenant, &event.metadata.subject), subnets::key(tenant)];
     let items = look.store.batch_get(&keys).await?;
@@ -63,33 +66,58 @@ async fn take(event: &Event, launch: &Launch, mut look: Look<'_>) -> Result<Fact
         Some(lease) => facts.subnets.find_any(&lease.subnet_id).cloned(),
         None => decide::subnet_of(launch, &facts.subnets).ok().cloned(),
     };
-    let has_to_choose = held.is_none();
-    read_around(&mut facts, look.store, tenant, launch, subnet.as_ref(), has_to_choose).await?;
-    if let (Some(subnet), true) = (&subnet, has_to_choose) {
-        facts.blocks = choose(&mut look, tenant, launch, subnet, &facts.summaries).await?;
+    let order = match &subnet {
+        Some(subnet) if held.is_none() => order(launch, subnet, look.dice, look.lost),
+        _ => vec![],
+    };
+    let (first, rest) = order.split_at(order.len().min(CANDIDATES));
+    read_around(&mut facts, look.store, tenant, launch, subnet.as_ref(), first).await?;
+    if let Some(subnet) = &subnet {
+        search(&mut facts, &look, tenant, subnet, rest).await?;
     }
     Ok(facts)
 }
 
-/// Reads the groups, the route table, and the summaries of the subnet's blocks, all at once.
+/// In which order blocks are looked at: only the one of the address that is wanted, or all from a
+/// random one on, those that a race was just lost for last.
+fn order(launch: &Launch, subnet: &Subnet, dice: &mut Dice, lost: &[Failed]) -> Vec<u32> {
+    match decide::place_wanted(launch, subnet) {
+        Err(_) => return vec![],
+        Ok(Some(place)) => return vec![place.block],
+        Ok(None) => {}
+    }
+    let count = blocks::count(subnet.cidr_block);
+    let start = dice.below(count as usize) as u32;
+    let lost: HashSet<u32> = lost.iter().filter_map(|f| blocks::number_of(&f.key)).collect();
+    let mut order: Vec<u32> = (start..count).chain(0..start).collect();
+    order.sort_by_key(|block| lost.contains(block));
+    order
+}
+
+/// Reads the groups, the route table, and, to choose an address, the summaries of the subnet's
+/// blocks and the first of these: all at once.
 async fn read_around(
     facts: &mut Facts,
     store: &dyn Store,
     tenant: &Tenant,
     launch: &Launch,
     subnet: Option<&Subnet>,
-    has_to_choose: bool,
+    first: &[u32],
 ) -> Result<(), Fault> {
     let named = groups::of_launch(tenant, &launch.spec.security_group_ids);
     let readable = |id: &&String| groups::is_id(id);
     let ids: Vec<&String> =
         named.iter().filter(readable).take(groups::GROUPS_PER_INTERFACE_MAX).collect();
     let mut keys: Vec<Key> = ids.iter().map(|id| groups::key(tenant, id)).collect();
-    let table = subnet.map(|subnet| routes::key(tenant, &subnet.route_table_id));
-    keys.extend(table.clone());
-    if let (Some(subnet), true) = (subnet, has_to_choose) {
-        let groups = 0..blocks::groups(subnet.cidr_block);
-        keys.extend(groups.map(|group| blocks::summary_key(tenant, &subnet.subnet_id, group)));
+    let mut summaries = 0;
+    if let Some(subnet) = subnet {
+        keys.push(routes::key(tenant, &subnet.route_table_id));
+        let id = &subnet.subnet_id;
+        if !first.is_empty() {
+            summaries = blocks::groups(subnet.cidr_block);
+            keys.extend((0..summaries).map(|group| blocks::summary_key(tenant, id, group)));
+            keys.extend(first.iter().map(|block| blocks::block_key(tenant, id, *block)));
+        }
     }
     if keys.is_empty() {
         return Ok(());
@@ -100,56 +128,31 @@ async fn read_around(
             facts.groups.push(Group::read(id, &item)?);
         }
     }
-    if table.is_some() {
-        facts.table = items.next().flatten();
-    }
-    facts.summaries = items.collect();
+    facts.table = items.next().flatten();
+    facts.summaries = items.by_ref().take(summaries as usize).collect();
+    facts.blocks = first.iter().zip(items).map(|(n, item)| Block { number: *n, item }).collect();
     Ok(())
 }
 
-/// Reads the block of the address that is wanted, or blocks from a random start on, until one has
-/// a free address or all that matter are known.
-async fn choose(
-    look: &mut Look<'_>,
+/// Reads more of the blocks that are not full, until one has a free address or all that matter are
+/// known.
+async fn search(
+    facts: &mut Facts,
+    look: &Look<'_>,
     tenant: &Tenant,
-    launch: &Launch,
     subnet: &Subnet,
-    summaries: &[Option<Item>],
-) -> Result<Vec<Block>, Fault> {
-    let id = &subnet.subnet_id;
-    let order = match decide::place_wanted(launch, subnet) {
-        Err(_) => return Ok(vec![]),
-        Ok(Some(place)) => return read_blocks(look.store, tenant, id, &[place.block]).await,
-        Ok(None) => order(subnet, summaries, look.dice, look.lost),
-    };
-    let (near, far) = order.split_at(order.len().min(CANDIDATES));
-    let mut seen = read_blocks(look.store, tenant, id, near).await?;
-    let is_free = |block: &Block| !block.free(subnet.cidr_block, look.now).is_empty();
-    if !seen.iter().any(is_free) {
-        let far = &far[..far.len().min(WIDE_MAX)];
-        seen.extend(read_blocks(look.store, tenant, id, far).await?);
+    rest: &[u32],
+) -> Result<(), Fault> {
+    let rest: Vec<u32> = rest.iter().copied().filter(|block| !facts.is_full(*block)).collect();
+    let (near, far) = rest.split_at(rest.len().min(NEAR_MAX));
+    for more in [near, &far[..far.len().min(WIDE_MAX)]] {
+        let is_free = |block: &Block| !block.free(subnet.cidr_block, look.now).is_empty();
+        if facts.blocks.iter().any(is_free) {
+            break;
+        }
+        facts.blocks.extend(read_blocks(look.store, tenant, &subnet.subnet_id, more).await?);
     }
-    Ok(seen)
-}
-
-/// The blocks that are not full, from a random one on; those that a race was just lost for last.
-fn order(
-    subnet: &Subnet,
-    summaries: &[Option<Item>],
-    dice: &mut Dice,
-    lost: &[Failed],
-) -> Vec<u32> {
-    let count = blocks::count(subnet.cidr_block);
-    let start = dice.below(count as usize) as u32;
-    let is_full = |block: u32| {
-        let summary = summaries.get((block / blocks::GROUP_BLOCKS) as usize);
-        blocks::is_full(summary.and_then(Option::as_ref), block)
-    };
-    let lost: HashSet<u32> = lost.iter().filter_map(|f| blocks::number_of(&f.key)).collect();
-    let mut order: Vec<u32> =
-        (start..count).chain(0..start).filter(|block| !is_full(*block)).collect();
-    order.sort_by_key(|block| lost.contains(block));
-    order
+    Ok(())
 }
 
 async fn read_blocks(
