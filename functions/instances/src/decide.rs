@@ -113,3 +113,7 @@ fn token_expiry(record: &Record) -> Option<Write> {
     let update = vec![Update::set("expires_at", expires_s)];
     Some(Write::update(key, update).when(Condition::ItemPresent))
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

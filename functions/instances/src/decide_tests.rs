@@ -1,0 +1,155 @@
+//! The table of cases: how far the record is, what is heard, what is written and published.
+
+use super::*;
+use eventplane_domain::{InstanceId, LaunchSpec, Outcome, Strategy, Tenant};
+use eventplane_events::{InstanceRunning, InstanceWithdrawn, Metadata, Returned, SCHEMA_VERSION};
+use eventplane_store::Action;
+
+const DEADLINE_MS: i64 = 60_000;
+const NOW: Millis = Millis(5_000);
+
+fn record() -> Record {
+    let spec = LaunchSpec {
+        reservation_id: "r-1".to_owned(),
+        launch_index: 0,
+        instance_type: "any".to_owned(),
+        vcpus: 1,
+        memory_mib: 1024,
+        network_mbps: 64,
+        gpus: None,
+        image_id: "ami-1".to_owned(),
+        volumes: vec![],
+        zone: None,
+        subnet_id: None,
+        private_ip: None,
+        security_group_ids: vec![],
+        role: None,
+        user_data_ref: None,
+        strategy: Strategy::Spread,
+    };
+    let id = InstanceId::new(Millis(1), 1);
+    let token = Some("token".to_owned());
+    let deadline = Millis(DEADLINE_MS);
+    Record { token, ..Record::requested(Tenant::local(), id, spec, Millis(0), deadline) }
+}
+
+fn event(generation: u32, data: Data) -> Event {
+    Event {
+        metadata: Metadata {
+            id: "e-1".to_owned(),
+            kind: data.name().to_owned(),
+            schemaversion: SCHEMA_VERSION.to_owned(),
+            time: Millis(1),
+            source: "eventplane.test".to_owned(),
+            subject: InstanceId::new(Millis(1), 1),
+            correlationid: "c-1".to_owned(),
+            causationid: None,
+            tenant: Tenant::local(),
+            generation,
+            deadline: Millis(DEADLINE_MS),
+            hop: 1,
+            traceparent: None,
+        },
+        data,
+    }
+}
+
+fn running() -> Data {
+    Data::InstanceRunning(InstanceRunning { host: "h-1".to_owned() })
+}
+fn withdrawn(outcome: Outcome) -> Data {
+    let reason = Reason::new("Client.UserInitiatedShutdown", "asked");
+    Data::InstanceWithdrawn(InstanceWithdrawn { outcome, reason })
+}
+fn back(data: fn(Returned) -> Data) -> Data {
+    data(Returned { for_good: true })
+}
+
+fn hear(record: Option<&Record>, event: &Event) -> Decision {
+    let facts = Facts { record: record.cloned() };
+    decide(&Instances { launch_deadline_ms: DEADLINE_MS }, event, &facts, NOW)
+}
+
+/// The record after the event, and what it published.
+fn after(record: &Record, event: &Event) -> (Record, Vec<&'static str>) {
+    let decision = hear(Some(record), event);
+    let names = decision.events.iter().map(|emit| emit.data.name()).collect();
+    let Some(Action::Put(item)) = decision.writes.first().map(|write| &write.action) else {
+        return (record.clone(), names);
+    };
+    (Record::read(item).expect("a record"), names)
+}
+
+#[test]
+fn a_launch_that_runs_is_nudged_no_more() {
+    let (now, published) = after(&record(), &event(1, running()));
+    assert_eq!((now.progress.state, published.len()), (State::Running, 0));
+    assert_eq!((now.running_at, now.has_run, now.nudge_at), (Some(NOW), true, None));
+    assert_eq!(hear(Some(&now), &event(1, running())), Decision::nothing());
+}
+
+#[test]
+fn what_no_record_is_of_is_never_written() {
+    assert_eq!(hear(None, &event(1, running())), Decision::nothing());
+    assert_eq!(hear(None, &event(1, withdrawn(Outcome::Terminate))), Decision::nothing());
+}
+
+#[test]
+fn the_fourth_that_gives_back_ends_it_and_sets_the_tokens_expiry() {
+    let (mut now, _) = after(&record(), &event(1, withdrawn(Outcome::Terminate)));
+    assert_eq!(now.progress.state, State::ShuttingDown);
+    assert_eq!(now.reason.as_ref().map(|r| r.code.as_str()), Some("Client.UserInitiatedShutdown"));
+    assert_eq!(now.nudge_at, Some(NOW.plus(NUDGE_AFTER_MS)));
+    let all = [Data::NetworkReleased, Data::CapacityReleased, Data::SecurityRevoked];
+    for data in all {
+        let (next, published) = after(&now, &event(1, back(data)));
+        assert_eq!((next.progress.state, published.len()), (State::ShuttingDown, 0));
+        now = next;
+    }
+    let last = event(1, back(Data::VolumeReleased));
+    let decision = hear(Some(&now), &last);
+    assert_eq!(decision.writes.len(), 2, "the record, and the token's expiry");
+    let (ended, published) = after(&now, &last);
+    assert_eq!((ended.progress.state, published), (State::Terminated, vec!["InstanceTerminated"]));
+    assert_eq!((ended.ended_at, ended.nudge_at), (Some(NOW), None));
+    let (same, published) = after(&ended, &last);
+    assert_eq!((same, published), (ended, vec!["InstanceTerminated"]));
+}
+
+#[test]
+fn a_replacement_asks_for_the_next_generation_and_asks_again_when_it_hears_it_again() {
+    let replaced = event(1, withdrawn(Outcome::Replace));
+    let (now, published) = after(&record(), &replaced);
+    assert_eq!((now.progress.generation, published), (2, vec!["InstanceRequested"]));
+    assert_eq!(now.deadline, NOW.plus(DEADLINE_MS));
+    let again = hear(Some(&now), &replaced);
+    assert_eq!((again.writes.len(), again.events.len()), (0, 1));
+    assert_eq!((again.events[0].generation, again.events[0].deadline), (2, now.deadline));
+    let (ran, _) = after(&now, &event(2, running()));
+    assert_eq!(hear(Some(&ran), &replaced), Decision::nothing());
+    assert_eq!(hear(Some(&now), &event(1, running())), Decision::nothing());
+}
+
+#[test]
+fn a_stop_is_done_when_the_room_is_given_back() {
+    let (ran, _) = after(&record(), &event(1, running()));
+    let (stopping, _) = after(&ran, &event(1, withdrawn(Outcome::Stop)));
+    assert_eq!(stopping.progress.state, State::Stopping);
+    let room = Data::CapacityReleased(Returned { for_good: false });
+    let (stopped, _) = after(&stopping, &event(1, room));
+    assert_eq!((stopped.progress.state, stopped.nudge_at), (State::Stopped, None));
+}
+
+#[test]
+fn a_record_comes_back_as_it_was_written() {
+    let mut odd = record();
+    odd.tags.insert("Name".to_owned(), "a \"b\"".to_owned());
+    odd.progress.returned.storage = true;
+    odd.progress.room_returned = 3;
+    odd.progress.withdrawn = Some(Outcome::Stop);
+    odd.reason = Some(Reason::new("c", "m"));
+    for record in [record(), odd] {
+        let Action::Put(item) = record.create().action else { panic!("a put") };
+        assert_eq!(Record::read(&item).expect("readable"), record);
+    }
+}
