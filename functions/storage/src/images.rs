@@ -24,8 +24,8 @@ const ROOT_TYPE: &str = "gp3";
 /// What a gp3 volume has at least, and if nothing else is said ("EbsBlockDevice", EC2 API
 /// reference).
 const ROOT_IOPS: u32 = 3_000;
-/// The root device of tenants' own images, as Amazon Linux has it ("Device names for volumes on
-/// Amazon EC2 instances", EC2 user guide).
+/// The root device of tenants' own images, one of the two names for it ("Device naming on Linux
+/// instances", EC2 user guide).
 const ROOT_DEVICE: &str = "/dev/xvda";
 /// How many images are read at once.
 const PAGE_IMAGES: usize = 100;

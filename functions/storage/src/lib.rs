@@ -4,6 +4,7 @@
 //! Every volume is encrypted with its tenant's data key, which is kept wrapped by the master key;
 //! events and receipts carry only the key's id.
 
+mod asked;
 #[cfg(test)]
 mod cases;
 mod claim;
@@ -15,6 +16,9 @@ mod tenant_key;
 #[cfg(test)]
 mod tests;
 
+pub use asked::{
+    AskedVolume, DATA_DEVICES, Iops, VOLUME_TYPES, VOLUMES_MAX, VolumeType, launch_volumes,
+};
 pub use claim::volumes;
 pub use decide::Facts;
 pub use kept::{KeptVolume, delete_kept, kept};
