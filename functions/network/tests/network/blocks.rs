@@ -148,6 +148,31 @@ proptest! {
 }
 
 #[test]
+fn of_two_that_take_the_last_addresses_at_once_one_has_to_look_again() {
+    let tenant = Tenant::local();
+    let cidr: Ipv4Net = "10.0.0.0/28".parse().expect("a block");
+    let ground = Ground { tenant: &tenant, subnet_id: "subnet-1", cidr };
+    let mut items = Items::default();
+    let read =
+        |items: &Items| Block { number: 0, item: items.0.get(&ground.block_key(0)).cloned() };
+    let full =
+        |items: &Items| is_full(items.0.get(&blocks::summary_key(&tenant, "subnet-1", 0)), 0);
+    for slot in 4..13 {
+        assert!(items.transact(read(&items).lease(&ground, slot, "i-1", NOW)));
+    }
+    let seen = read(&items);
+    assert!(items.transact(seen.lease(&ground, 13, "i-1", NOW)));
+    assert!(!items.transact(seen.lease(&ground, 14, "i-2", NOW)), "the block would be full");
+    assert!(items.transact(read(&items).lease(&ground, 14, "i-2", NOW)));
+    assert!(full(&items));
+    let seen = read(&items);
+    assert!(items.transact(seen.release(&ground, 13, "i-1", NOW)));
+    assert!(!full(&items));
+    assert!(!items.transact(seen.release(&ground, 14, "i-2", NOW)), "it is not full any more");
+    assert!(items.transact(read(&items).release(&ground, 14, "i-2", NOW)));
+}
+
+#[test]
 fn a_block_and_its_number_are_found_by_its_key() {
     let tenant = Tenant::local();
     for number in [0, 63, 64, 2047] {
