@@ -311,6 +311,21 @@ async fn the_rules_of_a_launchs_groups_are_compiled_for_its_host() {
 }
 
 #[tokio::test]
+async fn a_receipt_stays_within_a_kilobyte_with_five_groups_and_many_generations() {
+    let world = World::new(&[ZONE]).await;
+    let mut asked = spec();
+    for name in ["a", "b", "c", "d", "e"] {
+        asked.security_group_ids.push(world.make_group(name).await);
+    }
+    world.launch(1, asked.clone()).await.expect("a lease");
+    for generation in 2..12 {
+        let before = world.store.stats().write_units;
+        world.answer(&allocated(&instance(1), generation, ZONE, asked.clone())).await;
+        assert_eq!(world.store.stats().write_units - before, 1);
+    }
+}
+
+#[tokio::test]
 async fn a_rule_is_added_once_removed_once_and_refused_when_malformed() {
     let world = World::new(&[ZONE]).await;
     let (store, tenant) = (&*world.store, &world.tenant);
