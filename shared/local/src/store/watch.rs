@@ -1,5 +1,8 @@
 //! Waiting for a change of a partition: for long polls, thousands at once.
 
+use super::EmbeddedStore;
+use async_trait::async_trait;
+use eventplane_engine::{Waiter, Watching};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -35,12 +38,6 @@ impl Watchers {
             }
         }
     }
-
-    /// How many partitions are watched.
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.lock().len()
-    }
 }
 
 /// Tells of commits that wrote to one partition of one table.
@@ -63,6 +60,19 @@ impl Watch {
             // The sender goes only after the last watch of its partition.
             std::future::pending().await
         }
+    }
+}
+
+impl Waiter for EmbeddedStore {
+    fn watch(&self, table: &'static str, partition: &str) -> Option<Box<dyn Watching>> {
+        Some(Box::new(EmbeddedStore::watch(self, table, partition)))
+    }
+}
+
+#[async_trait]
+impl Watching for Watch {
+    async fn changed(&mut self) {
+        Watch::changed(self).await;
     }
 }
 
