@@ -18,18 +18,21 @@ const LIMIT: &str = "RouteLimitExceeded";
 const NO_ROUTE: &str = "InvalidRoute.NotFound";
 const TARGET_LENGTH_MAX: usize = 64;
 
-/// A request for a route.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// A route: in a request and in an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
-pub struct CreateRoute {
+pub struct RouteView {
     /// Where to: an IPv4 block.
     pub destination: String,
-    /// Through what: a name that the hosts' site knows, such as `igw-1`.
+    /// Through what: a name that the hosts' site knows, such as `igw-1`; in an answer also
+    /// `local`, for what is reached directly.
     pub target: String,
 }
 
 /// A request to remove a route.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeleteRoute {
     /// Where to: an IPv4 block.
@@ -38,15 +41,22 @@ pub struct DeleteRoute {
 
 /// A route table, as an answer shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RouteTableView {
     /// `rtb-` and 17 hex digits.
     pub route_table_id: String,
     /// Whether it is that of the default subnets, and of all that name none.
     pub main: bool,
     /// Its routes, the local ones first. Instances are told of a change with their next generation.
-    pub routes: Vec<Route>,
+    pub routes: Vec<RouteView>,
     /// The subnets that use it.
     pub subnet_ids: Vec<String>,
+}
+
+impl RouteView {
+    fn of(Route { destination, target }: Route) -> Self {
+        RouteView { destination, target }
+    }
 }
 
 impl RouteTableView {
@@ -55,7 +65,7 @@ impl RouteTableView {
         RouteTableView {
             route_table_id: route_table_id.to_owned(),
             main: routes::is_main(item),
-            routes: routes::compile(subnets, Some(item)),
+            routes: routes::compile(subnets, Some(item)).into_iter().map(RouteView::of).collect(),
             subnet_ids: uses.map(|subnet| subnet.subnet_id.clone()).collect(),
         }
     }
@@ -153,7 +163,7 @@ pub async fn add_route(
     store: &dyn Store,
     tenant: &Tenant,
     route_table_id: &str,
-    request: &CreateRoute,
+    request: &RouteView,
 ) -> Result<Result<RouteTableView, Reason>, Fault> {
     let route = match checked(route_table_id, request) {
         Ok(route) => route,
@@ -165,7 +175,7 @@ pub async fn add_route(
     }
 }
 
-fn checked(route_table_id: &str, request: &CreateRoute) -> Result<Route, Reason> {
+fn checked(route_table_id: &str, request: &RouteView) -> Result<Route, Reason> {
     check_id(route_table_id, PREFIX, MALFORMED)?;
     let destination = cidr(&request.destination, "destination")?;
     if PRIVATE_SPACES.contains(&destination) {

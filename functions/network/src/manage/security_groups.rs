@@ -28,6 +28,7 @@ const TEXT_LENGTH_MAX: usize = 255;
 
 /// A request for a security group.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateGroup {
     /// Its name: up to 255 letters, digits, spaces and `._-:/()#,@[]+=&;{}!$*`, not beginning
@@ -40,6 +41,7 @@ pub struct CreateGroup {
 
 /// Into an instance, or out of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// Into the instance.
@@ -50,6 +52,7 @@ pub enum Direction {
 
 /// One allowance of a group: in a request and in an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// Into the instance, or out of it.
@@ -68,6 +71,7 @@ pub struct Rule {
 
 /// A security group, as an answer shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GroupView {
     /// `sg-` and 17 hex digits.
     pub group_id: String,

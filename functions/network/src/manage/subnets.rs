@@ -25,6 +25,7 @@ const ZONE_LENGTH_MAX: usize = 64;
 
 /// A request for a subnet.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateSubnet {
     /// The zone that it lies in.
@@ -38,6 +39,7 @@ pub struct CreateSubnet {
 
 /// A subnet, as an answer shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SubnetView {
     /// `subnet-` and 17 hex digits.
     pub subnet_id: String,
@@ -58,6 +60,7 @@ pub struct SubnetView {
 
 /// How the addresses of a subnet stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Addresses {
     /// How many can be leased at all: the first four and the last are reserved.
     pub usable: u32,

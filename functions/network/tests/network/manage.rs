@@ -4,7 +4,7 @@ use crate::world::{World, ZONE, allocated, instance, message, spec, withdrawn};
 use eventplane_domain::{LaunchSpec, Network, Outcome, Reason, code};
 use eventplane_engine::Handler;
 use eventplane_events::Data;
-use eventplane_network::manage::route_tables::{self, CreateRoute, DeleteRoute};
+use eventplane_network::manage::route_tables::{self, DeleteRoute, RouteView};
 use eventplane_network::manage::security_groups::{self, CreateGroup, Direction, Rule};
 use eventplane_network::manage::subnets::{self, Addresses, CreateSubnet, SubnetView};
 use eventplane_network::subnets::key;
@@ -30,8 +30,8 @@ fn tcp(port: u16, peer: &str) -> Rule {
     }
 }
 
-fn route(destination: &str, target: &str) -> CreateRoute {
-    CreateRoute { destination: destination.to_owned(), target: target.to_owned() }
+fn route(destination: &str, target: &str) -> RouteView {
+    RouteView { destination: destination.to_owned(), target: target.to_owned() }
 }
 
 /// The code of a refusal, whose sentence says this.
