@@ -1,0 +1,214 @@
+//! Who hears what: `template.yaml` against the list of events, and what AWS would make of it.
+
+use eventplane_events::{Entry, KINDS, Kind, envelope};
+use eventplane_local::wiring::{Wiring, template};
+use serde_json::{Value, json};
+
+const TEMPLATE: &str = include_str!("../../template.yaml");
+
+/// Who hears each event: the flow, as the design draws it. The last two are for listeners outside.
+const HEARERS: [(&str, &[&str]); 17] = [
+    ("InstanceRequested", &["capacity", "handoff"]),
+    ("CapacityAllocated", &["network", "security", "storage"]),
+    ("NetworkConfigured", &["handoff"]),
+    ("VolumeProvisioned", &["handoff"]),
+    ("SecurityConfigured", &["handoff"]),
+    ("InstanceRunning", &["instances"]),
+    ("InstanceHalted", &["handoff"]),
+    ("LaunchFailed", &["handoff"]),
+    ("InstanceStopRequested", &["handoff"]),
+    ("InstanceTerminationRequested", &["handoff"]),
+    ("InstanceWithdrawn", &["capacity", "instances", "network", "security", "storage"]),
+    ("CapacityReleased", &["instances"]),
+    ("NetworkReleased", &["instances"]),
+    ("VolumeReleased", &["instances"]),
+    ("SecurityRevoked", &["instances"]),
+    ("InstanceHandedOff", &[]),
+    ("InstanceTerminated", &[]),
+];
+
+const FUNCTIONS: [&str; 6] = ["capacity", "handoff", "instances", "network", "security", "storage"];
+
+/// The same of every function's block, in this order.
+const BLOCK: [&str; 4] = ["Inbox", "DeadLetters", "QueuePolicy", "Rule"];
+
+fn event(kind: &Kind, publisher: &str) -> Value {
+    let entry = Entry {
+        source: format!("eventplane.{publisher}"),
+        detail_type: kind.name,
+        detail: r#"{"metadata":{},"data":{}}"#.to_owned(),
+    };
+    let message = envelope(&entry, "e-1", "2026-11-24T00:00:00Z");
+    serde_json::from_str(&message).expect("the envelope is JSON")
+}
+
+fn hearers<'w>(wiring: &'w Wiring, event: &'w Value) -> Vec<&'w str> {
+    let mut hearers: Vec<&str> = wiring.hearers(event).collect();
+    hearers.sort_unstable();
+    hearers
+}
+
+#[test]
+fn every_event_reaches_exactly_its_hearers_from_each_of_its_publishers() {
+    let wiring = Wiring::built_in();
+    assert_eq!(HEARERS.len(), KINDS.len());
+    for kind in KINDS {
+        let (_, expected) = HEARERS
+            .iter()
+            .find(|(name, _)| *name == kind.name)
+            .unwrap_or_else(|| panic!("{} is not in the table of hearers", kind.name));
+        for publisher in kind.publishers {
+            let event = event(kind, publisher);
+            assert_eq!(hearers(&wiring, &event), *expected, "{} by {publisher}", kind.name);
+        }
+    }
+}
+
+#[test]
+fn a_replayed_event_reaches_nobody() {
+    let wiring = Wiring::built_in();
+    for kind in KINDS {
+        let mut replayed = event(kind, kind.publishers[0]);
+        replayed["replay-name"] = json!("monday");
+        assert_eq!(hearers(&wiring, &replayed), [""; 0], "{}", kind.name);
+    }
+}
+
+#[test]
+fn an_event_from_elsewhere_reaches_nobody() {
+    let wiring = Wiring::built_in();
+    for kind in KINDS {
+        for source in ["console", "api2", "Api", ""] {
+            let foreign = event(kind, source);
+            assert_eq!(hearers(&wiring, &foreign), [""; 0], "{} by {source}", kind.name);
+        }
+        let mut bare = event(kind, kind.publishers[0]);
+        bare["source"] = json!(kind.publishers[0]);
+        assert_eq!(hearers(&wiring, &bare), [""; 0], "{} without the prefix", kind.name);
+    }
+}
+
+#[test]
+fn a_rule_names_exactly_the_publishers_of_the_events_that_its_function_hears() {
+    for rule in &Wiring::built_in().rules {
+        let heard = rule.pattern.exact_strings("detail-type").expect("names of events");
+        let publishers_of = |name: &str| {
+            let kind = KINDS.iter().find(|kind| kind.name == name);
+            kind.unwrap_or_else(|| panic!("{}: no event `{name}`", rule.name)).publishers
+        };
+        let mut expected: Vec<String> = heard
+            .iter()
+            .flat_map(|name| publishers_of(name))
+            .map(|publisher| format!("eventplane.{publisher}"))
+            .collect();
+        expected.sort_unstable();
+        expected.dedup();
+        let mut named = rule.pattern.exact_strings("source").expect("names of sources");
+        named.sort_unstable();
+        assert_eq!(named, expected, "{}", rule.name);
+        assert!(!rule.pattern.reads_detail(), "{} would cost a parse of each event", rule.name);
+    }
+}
+
+#[test]
+fn every_function_has_one_inbox_and_one_rule_with_the_designs_limits() {
+    let wiring = Wiring::built_in();
+    let functions: Vec<&str> = wiring.inboxes.iter().map(|inbox| &*inbox.function).collect();
+    assert_eq!(functions, FUNCTIONS);
+    let mut ruled: Vec<&str> = wiring.rules.iter().map(|rule| &*rule.function).collect();
+    ruled.sort_unstable();
+    assert_eq!(ruled, FUNCTIONS);
+    for inbox in &wiring.inboxes {
+        assert_eq!(inbox.receives_max, 5, "{}", inbox.function);
+        assert_eq!(inbox.visibility_timeout_ms, 90_000, "{}", inbox.function);
+    }
+    let resources = &template::read(TEMPLATE).expect("readable")["Resources"];
+    for function in FUNCTIONS {
+        let name = format!("{}{}", function[..1].to_uppercase(), &function[1..]);
+        let queue = |suffix| &resources[format!("{name}{suffix}")]["Properties"];
+        assert_eq!(queue("Inbox")["MessageRetentionPeriod"], 4 * 24 * 3600);
+        assert_eq!(queue("DeadLetters")["MessageRetentionPeriod"], 14 * 24 * 3600);
+        let rule = &resources[format!("{name}Rule")];
+        assert_eq!(rule["DependsOn"], format!("{name}QueuePolicy"));
+        let pattern = rule["Properties"]["EventPattern"].to_string();
+        // "Amazon EventBridge quotas", EventBridge user guide.
+        assert!(pattern.len() <= 2048, "{function}: {} characters", pattern.len());
+    }
+}
+
+#[test]
+fn every_functions_block_has_the_same_resources_in_the_same_order() {
+    let ids = TEMPLATE.lines().filter_map(|line| {
+        let id = line.strip_prefix("  ")?.strip_suffix(':')?;
+        id.starts_with(|first: char| first.is_ascii_uppercase()).then_some(id)
+    });
+    let ids: Vec<&str> = ids.filter(|id| !["Bus", "BusName"].contains(id)).collect();
+    let blocks: Vec<&[&str]> = ids.chunks(BLOCK.len()).collect();
+    assert_eq!(blocks.len(), FUNCTIONS.len());
+    for block in blocks {
+        let name = block[0].strip_suffix(BLOCK[0]).expect("a block begins with its inbox");
+        for (id, suffix) in block.iter().zip(BLOCK) {
+            assert_eq!(*id, format!("{name}{suffix}"));
+        }
+        assert!(TEMPLATE.contains(&format!("  # {}: ", name.to_lowercase())), "a banner");
+    }
+}
+
+/// The template with one thing wrong in capacity's block.
+fn with(from: &str, to: &str) -> Result<Wiring, String> {
+    assert!(TEMPLATE.contains(from), "nothing to replace: {from}");
+    Wiring::of_template(&TEMPLATE.replacen(from, to, 1)).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_template_that_would_lose_events_is_refused_with_what_would_be_right() {
+    for (from, to, why) in [
+        ("Queues: [!Ref CapacityInbox, ", "Queues: [", "no queue policy lets CapacityRule send"),
+        (
+            "Queues: [!Ref CapacityInbox, !Ref CapacityDeadLetters]",
+            "Queues: !Ref CapacityInbox",
+            "CapacityDeadLetters: no queue policy",
+        ),
+        ("Effect: Allow", "Effect: Deny", "no queue policy"),
+        ("Service: events.", "Service: sns.", "no queue policy"),
+        ("sqs:SendMessage", "sqs:ReceiveMessage", "no queue policy"),
+        ("rule/${Bus}/capacity", "rule/${Bus}/network", "no queue policy"),
+        ("rule/${Bus}/capacity", "rule/capacity", "no queue policy"),
+        (
+            "Arn: !GetAtt CapacityInbox.Arn",
+            "Arn: !Ref CapacityInbox",
+            "`!GetAtt <Function>Inbox.Arn`",
+        ),
+        (
+            "Arn: !GetAtt CapacityInbox.Arn",
+            "Arn: !GetAtt ComputeInbox.Arn",
+            "ComputeInbox: a queue",
+        ),
+        (
+            "            Arn: !GetAtt CapacityDeadLetters.Arn",
+            "            Arn: !GetAtt NetworkDeadLetters.Arn",
+            "`!GetAtt CapacityDeadLetters.Arn`, where",
+        ),
+        (
+            "deadLetterTargetArn: !GetAtt CapacityDeadLetters.Arn",
+            "deadLetterTargetArn: !GetAtt Elsewhere.Arn",
+            "RedrivePolicy/deadLetterTargetArn",
+        ),
+        ("maxReceiveCount: 5", "maxReceiveCount: 0", "a whole number, 1 to 1000"),
+        ("VisibilityTimeout: 90", "VisibilityTimeout: 90s", "a whole number of seconds"),
+        ("EventBusName: !Ref Bus", "EventBusName: default", "the bus of this template"),
+        ("- exists: false", "- exist: false", "CapacityRule/Properties/EventPattern"),
+        ("Type: AWS::Events::Rule", "Type: AWS::Events::Archive", "a rule that fills it"),
+        ("Resources:", "Resource:", "a map of resources is missing"),
+    ] {
+        let error = with(from, to).expect_err(why);
+        assert!(error.contains(why), "{from} -> {to}: {error}");
+    }
+}
+
+#[test]
+fn a_policy_may_also_take_the_rules_name_from_the_rule() {
+    let sub =
+        "!Sub arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/${Bus}/capacity";
+    with(sub, "!GetAtt CapacityRule.Arn").expect("as good");
+}
