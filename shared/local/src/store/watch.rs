@@ -86,3 +86,52 @@ impl Drop for Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eventplane_store::{Item, Key, Store, Table, Write};
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    const TABLE: Table = Table { name: "handoff", indexes: &[] };
+
+    async fn write(store: &EmbeddedStore, partition: &str) {
+        let key = Key::new(TABLE.name, partition, "assignment");
+        store.transact(vec![Write::put(key, Item::new())]).await.expect("written");
+    }
+
+    /// Whether the watch completes without waiting.
+    async fn has_changed(watch: &mut dyn Watching) -> bool {
+        let mut changed = watch.changed();
+        poll_fn(|context| Poll::Ready(changed.as_mut().poll(context).is_ready())).await
+    }
+
+    #[tokio::test]
+    async fn a_watch_tells_of_each_write_to_its_partition_and_of_no_other() {
+        let store = EmbeddedStore::in_memory(&[TABLE]).expect("a store");
+        write(&store, "host-1").await;
+        let waiter: &dyn Waiter = &store;
+        let mut watch = waiter.watch(TABLE.name, "host-1").expect("it can tell");
+        assert!(!has_changed(&mut *watch).await, "that was before the watch");
+        write(&store, "host-10").await;
+        assert!(!has_changed(&mut *watch).await, "that was another partition");
+        write(&store, "host-1").await;
+        write(&store, "host-1").await;
+        assert!(has_changed(&mut *watch).await);
+        assert!(!has_changed(&mut *watch).await, "once for all that came before");
+        write(&store, "host-1").await;
+        assert!(has_changed(&mut *watch).await);
+    }
+
+    #[tokio::test]
+    async fn a_partition_that_nobody_watches_any_more_is_forgotten() {
+        let store = EmbeddedStore::in_memory(&[TABLE]).expect("a store");
+        let (first, second) =
+            (store.watch(TABLE.name, "host-1"), store.watch(TABLE.name, "host-1"));
+        drop(first);
+        assert_eq!(store.shared.watchers.lock().len(), 1);
+        drop(second);
+        assert_eq!(store.shared.watchers.lock().len(), 0);
+    }
+}
