@@ -19,6 +19,7 @@ pub struct MalformedId {
 /// An instance's id: `i-` and 17 hex digits, 11 of milliseconds and 6 random.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("pattern" = r"^i-[0-9a-f]{17}$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct InstanceId(String);
 
@@ -102,6 +103,7 @@ impl fmt::Display for InstanceId {
 /// `@`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("pattern" = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct Tenant(String);
 
@@ -109,6 +111,7 @@ pub struct Tenant(String);
 /// first a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("pattern" = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct HostId(String);
 

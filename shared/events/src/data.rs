@@ -20,7 +20,9 @@ macro_rules! events {
                 name: stringify!($name),
                 publishers: &[$($function),+],
                 #[cfg(feature = "schema")]
-                schema: || schemars::schema_for!($data),
+                about: concat!($($doc),*),
+                #[cfg(feature = "schema")]
+                schema: || schemars::schema_for!(crate::Detail<$data>),
             },)+
         ];
 
@@ -55,7 +57,10 @@ pub struct Kind {
     pub name: &'static str,
     /// The functions that may publish it: the only sources a rule accepts it from.
     pub publishers: &'static [&'static str],
-    /// The JSON Schema of its data.
+    /// What has happened, in a sentence.
+    #[cfg(feature = "schema")]
+    pub about: &'static str,
+    /// The JSON Schema of its whole detail.
     #[cfg(feature = "schema")]
     pub schema: fn() -> schemars::Schema,
 }

@@ -8,6 +8,8 @@
 mod data;
 mod envelope;
 mod metadata;
+#[cfg(feature = "schema")]
+pub mod samples;
 
 pub use data::{
     CapacityAllocated, Data, InstanceHalted, InstanceHandedOff, InstanceRequested, InstanceRunning,
@@ -15,6 +17,8 @@ pub use data::{
     SecurityConfigured, TerminationRequested, VolumeProvisioned,
 };
 pub use envelope::{Entry, Unreadable, envelope, read};
+#[cfg(feature = "schema")]
+pub use metadata::Detail;
 pub use metadata::{HOPS_MAX, Metadata, SCHEMA_VERSION};
 
 /// An event: who, when and why, and what.

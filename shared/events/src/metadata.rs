@@ -46,3 +46,13 @@ pub struct Metadata {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
 }
+
+/// An envelope's `detail`, as its schema describes it.
+#[cfg(feature = "schema")]
+#[derive(schemars::JsonSchema)]
+pub struct Detail<D> {
+    /// Who, when and why.
+    pub metadata: Metadata,
+    /// What has happened.
+    pub data: D,
+}

@@ -1,0 +1,13 @@
+//! Tasks of the workspace: what is generated, and what has to hold before a change lands.
+
+pub mod events;
+pub mod test;
+
+use std::path::{Path, PathBuf};
+
+/// The folder of the workspace.
+#[must_use]
+pub fn workspace() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
