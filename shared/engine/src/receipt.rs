@@ -196,10 +196,26 @@ pub fn refuse(
     step: Step,
     reason: Reason,
 ) -> Decision {
+    refuse_noting(event, key, before, now, step, reason, Item::new())
+}
+
+/// Refuses, and notes something in the claim: what a step keeps beyond all its answers.
+#[must_use]
+pub fn refuse_noting(
+    event: &Event,
+    key: Key,
+    before: Option<&Receipt>,
+    now: Millis,
+    step: Step,
+    reason: Reason,
+    notes: Item,
+) -> Decision {
     let generation = event.metadata.generation;
+    let mut claim = before.map(|receipt| receipt.claim.clone()).unwrap_or_default();
+    claim.extend(notes);
     let receipt = Receipt {
         reason: Some(reason.clone()),
-        claim: before.map(|receipt| receipt.claim.clone()).unwrap_or_default(),
+        claim,
         ..Receipt::next(before, generation, Answer::Refused, event, now)
     };
     let failed = failed(event, step, reason);
@@ -228,15 +244,29 @@ pub fn give_back(
     key: Key,
     before: Option<&Receipt>,
     now: Millis,
+    resources: Vec<Write>,
+    returned: fn(Returned) -> Data,
+) -> Decision {
+    give_back_keeping(event, key, before, now, resources, returned, Item::new())
+}
+
+/// Gives back, and keeps this in the claim: what a step keeps beyond all its answers.
+#[must_use]
+pub fn give_back_keeping(
+    event: &Event,
+    key: Key,
+    before: Option<&Receipt>,
+    now: Millis,
     mut resources: Vec<Write>,
     returned: fn(Returned) -> Data,
+    kept: Item,
 ) -> Decision {
     let for_good = matches!(&event.data,
         Data::InstanceWithdrawn(withdrawn) if withdrawn.outcome == Outcome::Terminate);
     let answer = if for_good { Answer::GivenBackForGood } else { Answer::GivenBack };
     let newest = before.map_or(0, |receipt| receipt.generation);
     let generation = event.metadata.generation.max(newest);
-    let receipt = Receipt::next(before, generation, answer, event, now);
+    let receipt = Receipt { claim: kept, ..Receipt::next(before, generation, answer, event, now) };
     let emit =
         Emit { data: returned(Returned { for_good }), generation, deadline: receipt.deadline };
     resources.insert(0, receipt.write(key, before));

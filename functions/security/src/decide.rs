@@ -1,0 +1,110 @@
+//! What is granted, refused and revoked.
+
+use crate::audit::{Deed, Entry, append};
+use crate::claim::{Grant, Secret, audit_of, identity, with_audit};
+use crate::keys::Signing;
+use crate::{document, receipt_key};
+use eventplane_domain::receipt::{Ruling, rule};
+use eventplane_domain::{Launch, Millis, Reason, Step, code};
+use eventplane_engine::{
+    Decision, Receipt, ask_of, give_back_keeping, publish_again, refuse_late, refuse_noting, take,
+};
+use eventplane_events::{Data, Event, SecurityConfigured};
+use eventplane_keys::DataKey;
+use eventplane_store::Item;
+
+/// What the step looks at.
+#[derive(Default)]
+pub struct Facts {
+    /// What it has recorded of the instance.
+    pub receipt: Option<Receipt>,
+    /// Whether the role that the launch names exists.
+    pub role_exists: bool,
+    pub(crate) signing_key: Option<Signing>,
+    pub(crate) tenant_key: Option<DataKey>,
+    pub(crate) secret: Option<Secret>,
+}
+
+pub(crate) fn decide(event: &Event, facts: &Facts, now: Millis) -> Decision {
+    let Some(ask) = ask_of(event, false) else { return Decision::nothing() };
+    let before = facts.receipt.as_ref();
+    let key = receipt_key(&event.metadata.tenant, &event.metadata.subject);
+    match rule(before.map(Receipt::recorded), ask, now) {
+        Ruling::Stale => Decision::nothing(),
+        Ruling::Repeat => {
+            publish_again(event, before, Step::Security, Data::SecurityRevoked, |receipt| {
+                configured(event, receipt)
+            })
+        }
+        Ruling::RefuseLate => refuse_late(event, key, before, now, Step::Security),
+        Ruling::GiveBack => {
+            let kept = with_audit(Item::new(), &noted(event, before, now, Deed::Revoked, None));
+            give_back_keeping(event, key, before, now, vec![], Data::SecurityRevoked, kept)
+        }
+        Ruling::Decide => match &event.data {
+            Data::CapacityAllocated(allocated) => grant(event, facts, &allocated.launch, now),
+            _ => Decision::nothing(),
+        },
+    }
+}
+
+fn grant(event: &Event, facts: &Facts, launch: &Launch, now: Millis) -> Decision {
+    let before = facts.receipt.as_ref();
+    let (tenant, id) = (&event.metadata.tenant, &event.metadata.subject);
+    let key = receipt_key(tenant, id);
+    let role = launch.spec.role.as_deref();
+    if let Some(role) = role.filter(|_| !facts.role_exists) {
+        let message = format!("there is no role `{role}`: it was deleted, or never made");
+        let reason = Reason::new(code::ROLE_NOT_FOUND, message);
+        let chain = noted(event, before, now, Deed::Refused, Some(role));
+        let notes = with_audit(Item::new(), &chain);
+        return refuse_noting(event, key, before, now, Step::Security, reason, notes);
+    }
+    let signing = facts.signing_key.as_ref().expect("it was looked up to decide");
+    let document = document::sign(event, launch, now.0, signing);
+    let sealed_with = facts.secret.as_ref().zip(facts.tenant_key.as_ref());
+    let generation = event.metadata.generation;
+    let role_with = role.zip(sealed_with).map(|(role, (secret, key))| (role, secret, key));
+    let grant = Grant { tenant, id, generation, document: &document, role: role_with };
+    let claim = grant.claim(&noted(event, before, now, Deed::Granted, role));
+    let granted = Receipt {
+        generation,
+        answer: eventplane_domain::receipt::Answer::Taken,
+        deadline: event.metadata.deadline,
+        reason: None,
+        log: vec![],
+        claim: claim.clone(),
+    };
+    let data = configured(event, &granted);
+    take(event, key, before, now, claim, vec![], data)
+}
+
+fn configured(event: &Event, receipt: &Receipt) -> Data {
+    let Data::CapacityAllocated(allocated) = &event.data else {
+        unreachable!("only a launch is answered with what was granted")
+    };
+    let identity = identity(receipt).expect("what was granted is in the claim");
+    Data::SecurityConfigured(SecurityConfigured { launch: allocated.launch.clone(), identity })
+}
+
+/// The audit record, one entry longer.
+fn noted(
+    event: &Event,
+    before: Option<&Receipt>,
+    now: Millis,
+    deed: Deed,
+    role: Option<&str>,
+) -> Vec<Entry> {
+    let mut chain = before.map(|receipt| audit_of(receipt).0).unwrap_or_default();
+    let entry = Entry {
+        at: now.0,
+        generation: event.metadata.generation,
+        deed,
+        tenant: event.metadata.tenant.to_string(),
+        request: event.metadata.correlationid.clone(),
+        role: role.map(str::to_owned),
+        before: String::new(),
+    };
+    append(&mut chain, entry);
+    chain
+}
