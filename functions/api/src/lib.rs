@@ -1,1 +1,108 @@
-//! (being built)
+//! The management plane: one axum router, in JSON, for people, tools and the hosts' agents.
+//!
+//! It reads every table. It writes the instance record at its creation, the request item, hosts,
+//! networks and the like; all else is the steps'. A module of routes is a `pub(crate) fn routes()`
+//! that returns an `OpenApiRouter<Shared>`, merged below: each handler carries its own line of the
+//! OpenAPI document.
+
+mod agents;
+mod answer;
+mod catalogue;
+mod dead_letters;
+mod error;
+mod extract;
+mod hosts;
+mod instances;
+mod launch;
+mod security;
+mod timeline;
+mod token;
+mod view;
+
+pub use catalogue::{InstanceType, instance_types};
+pub use error::Refusal;
+
+use axum::extract::DefaultBodyLimit;
+use axum::routing::get;
+use axum::{Json, Router, middleware};
+use eventplane_domain::Tenant;
+use eventplane_engine::{DeadLetters, Ports, Waiter};
+use eventplane_keys::MasterKey;
+use eventplane_storage::PoolSizes;
+use std::sync::Arc;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+/// The largest body of a request, in bytes.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// The longest that an answer may be waited for, in seconds.
+pub const WAIT_S_MAX: u64 = 30;
+
+/// What the api stands on.
+pub struct Api {
+    /// Store, bus, clock and chance.
+    pub ports: Ports,
+    /// Who tells of changes, for answers that are waited for.
+    pub waiter: Arc<dyn Waiter>,
+    /// What the functions could not handle.
+    pub dead_letters: Arc<dyn DeadLetters>,
+    /// The key that wraps the tenants' keys.
+    pub master: Arc<dyn MasterKey>,
+    /// Settings.
+    pub options: Options,
+}
+
+/// Settings of the api.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whose requests these are.
+    pub tenant: Tenant,
+    /// How long a launch has until it must run, in milliseconds.
+    pub launch_deadline_ms: i64,
+    /// The pools that a zone gets when its first host registers.
+    pub pool_sizes: PoolSizes,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            tenant: Tenant::local(),
+            launch_deadline_ms: 60_000,
+            pool_sizes: PoolSizes::default(),
+        }
+    }
+}
+
+/// The api, as every handler sees it.
+pub(crate) type Shared = Arc<Api>;
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Eventplane",
+    description = "A control plane for machines, in the shape of EC2. Errors are \
+                   `{\"error\": {code, message, class, retry, field, hint, request_id}}`."
+))]
+struct Document;
+
+/// The router of all routes.
+pub fn router(api: Api) -> Router {
+    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .merge(answer::routes())
+        .merge(catalogue::routes())
+        .merge(launch::routes())
+        .merge(instances::routes())
+        .merge(timeline::routes())
+        .merge(security::routes())
+        .merge(hosts::routes())
+        .merge(agents::routes())
+        .merge(dead_letters::routes())
+        .split_for_parts();
+    let document = Arc::new(document);
+    router
+        .route("/openapi.json", get(async move || Json(document.as_ref().clone())))
+        .fallback(answer::no_such_route)
+        .method_not_allowed_fallback(answer::no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(Arc::new(api))
+        .layer(middleware::from_fn(answer::with_request_id))
+}

@@ -1,0 +1,272 @@
+//! What the hosts' agents ask and say: their wanted set, and what they see.
+
+use crate::error::Refusal;
+use crate::extract::{Body, Parameters};
+use crate::hosts::{found, host_id};
+use crate::{Api, Shared, WAIT_S_MAX};
+use axum::Json;
+use axum::extract::{Path, State as Handle};
+use eventplane_domain::{HostId, InstanceId, Reason, State, Tenant};
+use eventplane_engine::{Emit, Fault, Origin, stamp};
+use eventplane_events::{Data, Entry, InstanceHalted, InstanceRunning};
+use eventplane_handoff::{Assignment, WantedSet, assignment_key, host_partition, offer_write};
+use eventplane_instances::{Record, record_key};
+use eventplane_store::{Item, Key, TRANSACTION_WRITES_MAX, TransactError, Write};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// How soon a host is to ask again while something is pending for it, and otherwise.
+const POLL_SOON_MS: u64 = 250;
+const POLL_LATER_MS: u64 = 5_000;
+
+pub(crate) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(assignments)).routes(routes!(report))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct After {
+    after: Option<u64>,
+    wait: Option<u64>,
+}
+
+/// All that a host is to run and to let go. With `after` and `wait`: as soon as that has changed.
+#[utoipa::path(get, path = "/v1/hosts/{host_id}/assignments", tag = "agents",
+    params(("host_id" = String, Path),
+        ("after" = Option<u64>, Query, description = "The newest revision that the host knows"),
+        ("wait" = Option<u64>, Query, description = "Seconds, at most 30")),
+    responses((status = 200, description = "The wanted set")))]
+async fn assignments(
+    Handle(api): Handle<Shared>,
+    Path(id): Path<String>,
+    Parameters(after): Parameters<After>,
+) -> Result<Json<Value>, Refusal> {
+    let id = host_id(&id)?;
+    found(&api, &id).await?;
+    let wait_s = after.wait.unwrap_or(0).min(WAIT_S_MAX);
+    let end = Instant::now() + Duration::from_secs(wait_s);
+    let table = eventplane_handoff::TABLE.name;
+    let mut watch = match wait_s {
+        0 => None,
+        _ => api.waiter.watch(table, &host_partition(&id)),
+    };
+    loop {
+        let wanted = WantedSet::of(&*api.ports.store, &id).await?;
+        let is_news = after.after != Some(wanted.revision)
+            || wanted.assignments.iter().any(|assignment| !assignment.offered);
+        let over = is_news || Instant::now() >= end;
+        let Some(watch) = watch.as_mut().filter(|_| !over) else {
+            let wanted = offer(&api, wanted).await?;
+            return Ok(Json(shown(&wanted, api.ports.clock.now().0)));
+        };
+        // Whether it changed or the time is over: what stands then is the answer.
+        let _ = timeout_at(end, watch.changed()).await;
+    }
+}
+
+/// Marks as offered what the host is to see for the first time, before it sees it; what is
+/// withdrawn meanwhile is left out. A dead host is offered nothing.
+async fn offer(api: &Api, mut wanted: WantedSet) -> Result<WantedSet, Fault> {
+    let is_new = |assignment: &Assignment| !assignment.offered && !assignment.withdrawing;
+    if wanted.dead {
+        wanted.assignments.retain(|assignment| assignment.offered);
+        wanted.assignments.iter_mut().for_each(|assignment| assignment.withdrawing = true);
+        return Ok(wanted);
+    }
+    loop {
+        let writes: Vec<Write> = wanted
+            .assignments
+            .iter()
+            .filter(|assignment| is_new(assignment))
+            .take(TRANSACTION_WRITES_MAX)
+            .map(offer_write)
+            .collect();
+        if writes.is_empty() {
+            return Ok(wanted);
+        }
+        let keys: Vec<Key> = writes.iter().map(|write| write.key.clone()).collect();
+        match api.ports.store.transact(writes).await {
+            Ok(()) => {
+                let now_offered = wanted.assignments.iter_mut().filter(|a| keys.contains(&a.key()));
+                now_offered.for_each(|assignment| assignment.offered = true);
+            }
+            Err(TransactError::ConditionFailed(failed)) => wanted
+                .assignments
+                .retain(|assignment| !failed.iter().any(|gone| gone.key == assignment.key())),
+            Err(TransactError::Fault(fault)) => return Err(fault.into()),
+        }
+    }
+}
+
+fn shown(wanted: &WantedSet, now_ms: i64) -> Value {
+    let is_pending = |a: &Assignment| a.withdrawing || a.deadline.0 > now_ms;
+    let soon = wanted.assignments.iter().any(is_pending);
+    let run = |a: &Assignment| {
+        let mut shown = json!({
+            "tenant": a.tenant,
+            "instance_id": a.instance,
+            "generation": a.generation,
+            "deadline": a.deadline,
+        });
+        shown["launch"] = json!(a.body);
+        shown
+    };
+    let let_go = |a: &Assignment| json!({ "tenant": a.tenant, "instance_id": a.instance, "generation": a.generation });
+    let (going, staying): (Vec<&Assignment>, Vec<&Assignment>) =
+        wanted.assignments.iter().partition(|assignment| assignment.withdrawing);
+    json!({
+        "revision": wanted.revision,
+        "poll_after_ms": if soon { POLL_SOON_MS } else { POLL_LATER_MS },
+        "wanted": staying.into_iter().map(run).collect::<Vec<_>>(),
+        "let_go": going.into_iter().map(let_go).collect::<Vec<_>>(),
+    })
+}
+
+/// What a host sees.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Report {
+    /// Whether this is all that the host sees, or only what changed just now.
+    #[allow(dead_code, reason = "what a host leaves out is never taken for gone")]
+    complete: bool,
+    /// The newest revision that the host has acted on.
+    #[allow(dead_code, reason = "for people who read reports")]
+    revision: u64,
+    /// What it runs.
+    #[serde(default)]
+    instances: Vec<Observed>,
+    /// What it promises not to run, now or ever, up to a generation.
+    #[serde(default)]
+    let_go: Vec<LetGo>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Observed {
+    #[schema(value_type = String)]
+    tenant: Tenant,
+    #[schema(value_type = String)]
+    instance_id: InstanceId,
+    generation: u32,
+    #[allow(dead_code, reason = "there is one state so far; others are refused by name")]
+    state: ObservedState,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum ObservedState {
+    Running,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct LetGo {
+    #[schema(value_type = String)]
+    tenant: Tenant,
+    #[schema(value_type = String)]
+    instance_id: InstanceId,
+    generation: u32,
+    #[schema(value_type = Option<Object>)]
+    reason: Option<Reason>,
+}
+
+/// Takes a host's report: what differs from what the tables know is published.
+#[utoipa::path(post, path = "/v1/hosts/{host_id}/reports", tag = "agents", request_body = Report,
+    params(("host_id" = String, Path)),
+    responses((status = 200, description = "How much of it was news")))]
+async fn report(
+    Handle(api): Handle<Shared>,
+    Path(id): Path<String>,
+    Body(report): Body<Report>,
+) -> Result<Json<Value>, Refusal> {
+    let id = host_id(&id)?;
+    found(&api, &id).await?;
+    let about: Vec<(&Tenant, &InstanceId)> = report
+        .instances
+        .iter()
+        .map(|seen| (&seen.tenant, &seen.instance_id))
+        .chain(report.let_go.iter().map(|gone| (&gone.tenant, &gone.instance_id)))
+        .collect();
+    let known = known(&api, &id, &about).await?;
+    let mut entries: Vec<Entry> = Vec::new();
+    let (running, gone) = known.split_at(report.instances.len());
+    for (seen, known) in report.instances.iter().zip(running) {
+        entries.extend(is_running(&api, &id, seen, known));
+    }
+    for (promise, known) in report.let_go.iter().zip(gone) {
+        entries.extend(has_let_go(&api, &id, promise, known));
+    }
+    let news = entries.len();
+    if news > 0 {
+        api.ports.bus.publish(entries).await?;
+    }
+    Ok(Json(json!({ "news": news })))
+}
+
+/// What the tables know of an instance on a host.
+struct Known {
+    record: Option<Record>,
+    assignment: Option<Assignment>,
+}
+
+async fn known(
+    api: &Api,
+    host: &HostId,
+    about: &[(&Tenant, &InstanceId)],
+) -> Result<Vec<Known>, Refusal> {
+    let keys: Vec<Key> = about
+        .iter()
+        .flat_map(|(tenant, id)| [record_key(tenant, id), assignment_key(host, tenant, id)])
+        .collect();
+    if keys.is_empty() {
+        return Ok(vec![]);
+    }
+    let items = api.ports.store.batch_get(&keys).await?;
+    let read = |(keys, items): (&[Key], &[Option<Item>])| {
+        Ok(Known {
+            record: items[0].as_ref().map(Record::read).transpose()?,
+            assignment: items[1]
+                .as_ref()
+                .map(|item| Assignment::read(&keys[1], item))
+                .transpose()?,
+        })
+    };
+    keys.chunks(2).zip(items.chunks(2)).map(read).collect()
+}
+
+/// News if the host has this very assignment and the record does not show it running yet.
+fn is_running(api: &Api, host: &HostId, seen: &Observed, known: &Known) -> Option<Entry> {
+    let record = known.record.as_ref()?;
+    let assignment = known.assignment.as_ref()?;
+    let is_news = assignment.generation == seen.generation
+        && record.progress.generation == seen.generation
+        && record.progress.state == State::Pending;
+    let data = Data::InstanceRunning(InstanceRunning { host: host.to_string() });
+    let emit = Emit { data, generation: seen.generation, deadline: assignment.deadline };
+    is_news.then(|| fresh(api, &seen.tenant, &seen.instance_id, emit))
+}
+
+/// News while the host's assignment of that generation, or of an older one, stands.
+fn has_let_go(api: &Api, host: &HostId, promise: &LetGo, known: &Known) -> Option<Entry> {
+    let assignment = known.assignment.as_ref()?;
+    let is_news = assignment.generation <= promise.generation;
+    let ran = |record: &Record| {
+        record.has_run
+            || (record.progress.generation == assignment.generation && record.running_at.is_some())
+    };
+    let has_run = assignment.has_run || known.record.as_ref().is_some_and(ran);
+    let reason = promise.reason.clone();
+    let data = Data::InstanceHalted(InstanceHalted { host: host.to_string(), reason, has_run });
+    let emit = Emit { data, generation: promise.generation, deadline: assignment.deadline };
+    is_news.then(|| fresh(api, &promise.tenant, &promise.instance_id, emit))
+}
+
+fn fresh(api: &Api, tenant: &Tenant, subject: &InstanceId, emit: Emit) -> Entry {
+    let origin = Origin::Fresh { tenant, subject, traceparent: None };
+    stamp(&api.ports, "api", &origin, emit).entry()
+}

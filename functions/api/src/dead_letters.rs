@@ -1,0 +1,96 @@
+//! What the functions could not handle: to look at, and to deliver again.
+
+use crate::Shared;
+use crate::answer::rfc3339;
+use crate::error::Refusal;
+use crate::extract::Parameters;
+use axum::Json;
+use axum::extract::{Path, State};
+use eventplane_engine::DeadLetter;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// How many letters a list has at most, and one redrive of all takes on.
+const LETTERS_MAX: usize = 1_000;
+
+pub(crate) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show))
+        .routes(routes!(redrive))
+        .routes(routes!(redrive_all))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfFunction {
+    function: Option<String>,
+}
+
+fn shown(letter: &DeadLetter) -> Value {
+    json!({
+        "id": letter.id,
+        "function": letter.function,
+        "reason": letter.reason,
+        "received": letter.received,
+        "at": rfc3339(letter.at.0),
+        "message": serde_json::from_str::<Value>(&letter.body)
+            .unwrap_or_else(|_| Value::String(letter.body.clone())),
+    })
+}
+
+/// The dead letters, oldest first.
+#[utoipa::path(get, path = "/v1/dead-letters", tag = "dead letters",
+    params(("function" = Option<String>, Query, description = "Only those of this function")),
+    responses((status = 200, description = "The dead letters")))]
+async fn list(
+    State(api): State<Shared>,
+    Parameters(of): Parameters<OfFunction>,
+) -> Result<Json<Value>, Refusal> {
+    let letters = api.dead_letters.list(of.function.as_deref(), LETTERS_MAX).await?;
+    let letters: Vec<Value> = letters.iter().map(shown).collect();
+    Ok(Json(json!({ "dead_letters": letters })))
+}
+
+fn none(id: &str) -> Refusal {
+    let message = format!("there is no dead letter `{id}`: it was redriven, or never was");
+    Refusal::not_found("InvalidDeadLetterID.NotFound", message)
+}
+
+/// One dead letter.
+#[utoipa::path(get, path = "/v1/dead-letters/{id}", tag = "dead letters",
+    params(("id" = String, Path)), responses((status = 200, description = "The dead letter")))]
+async fn show(State(api): State<Shared>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+    let letter = api.dead_letters.get(&id).await?.ok_or_else(|| none(&id))?;
+    Ok(Json(shown(&letter)))
+}
+
+/// Delivers one dead letter again.
+#[utoipa::path(post, path = "/v1/dead-letters/{id}/redrive", tag = "dead letters",
+    params(("id" = String, Path)), responses((status = 200, description = "It is delivered")))]
+async fn redrive(
+    State(api): State<Shared>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Refusal> {
+    if !api.dead_letters.redrive(&id).await? {
+        return Err(none(&id));
+    }
+    Ok(Json(json!({ "redriven": 1 })))
+}
+
+/// Delivers all dead letters again, or those of one function.
+#[utoipa::path(post, path = "/v1/dead-letters/redrive", tag = "dead letters",
+    params(("function" = Option<String>, Query, description = "Only those of this function")),
+    responses((status = 200, description = "How many are delivered")))]
+async fn redrive_all(
+    State(api): State<Shared>,
+    Parameters(of): Parameters<OfFunction>,
+) -> Result<Json<Value>, Refusal> {
+    let mut redriven = 0;
+    for letter in api.dead_letters.list(of.function.as_deref(), LETTERS_MAX).await? {
+        redriven += u64::from(api.dead_letters.redrive(&letter.id).await?);
+    }
+    Ok(Json(json!({ "redriven": redriven })))
+}

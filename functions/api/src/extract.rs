@@ -1,0 +1,83 @@
+//! Reading requests: what does not fit is refused with the field and what would be right.
+
+use crate::error::Refusal;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+/// A body in JSON.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            let status = rejection.status();
+            let (code, message) = match status {
+                StatusCode::PAYLOAD_TOO_LARGE => {
+                    let most = crate::BODY_BYTES_MAX;
+                    ("RequestTooLarge", format!("the body has to be at most {most} bytes"))
+                }
+                _ => ("MalformedBody", rejection.body_text()),
+            };
+            Refusal::invalid(code, message).status(status)
+        })?;
+        let mut json = serde_json::Deserializer::from_slice(&bytes);
+        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            refused(&path, error.inner())
+        })?;
+        json.end().map_err(|error| refused(".", &error))?;
+        Ok(Body(value))
+    }
+}
+
+fn refused(path: &str, error: &serde_json::Error) -> Refusal {
+    let said = error.to_string();
+    // The position helps nobody who did not write the JSON by hand.
+    let said = said.split(" at line ").next().unwrap_or(&said).to_owned();
+    if !error.is_data() {
+        let message = format!("the body has to be one JSON object: {error}");
+        return Refusal::invalid("MalformedBody", message);
+    }
+    let named = said.split('`').nth(1).unwrap_or_default();
+    let inside = |name: &str| match path {
+        "." | "" => name.to_owned(),
+        path if path.ends_with(name) => path.to_owned(),
+        path => format!("{path}.{name}"),
+    };
+    if said.starts_with("unknown field") {
+        Refusal::invalid("UnknownParameter", said.clone()).about(&inside(named))
+    } else if said.starts_with("missing field") {
+        Refusal::invalid("MissingParameter", said.clone()).about(&inside(named))
+    } else {
+        Refusal::value(path, format!("`{path}`: {said}"))
+    }
+}
+
+/// The query's parameters.
+pub(crate) struct Parameters<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        match Query::<T>::try_from_uri(&parts.uri) {
+            Ok(Query(parameters)) => Ok(Parameters(parameters)),
+            Err(rejection) => {
+                let said = rejection.body_text();
+                let said = said.rsplit("query string: ").next().unwrap_or(&said).to_owned();
+                let code = match said.contains("unknown field") {
+                    true => "UnknownParameter",
+                    false => "InvalidParameterValue",
+                };
+                let field = said.split(['`', ':']).find(|part| !part.contains(' '));
+                let field = field.unwrap_or_default().to_owned();
+                Err(Refusal::invalid(code, said).about(&field))
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Hosts as people see and manage them, and what the plane has room for.
+
+use crate::error::Refusal;
+use crate::extract::{Body, Parameters};
+use crate::{Api, Shared};
+use axum::Json;
+use axum::extract::{Path, State};
+use eventplane_capacity::fleet::{self, Host, HostState, Registration};
+use eventplane_domain::{GpuNeed, HostId, Reason, code};
+use eventplane_engine::{Emit, Fault, Origin, stamp};
+use eventplane_events::{Data, InstanceHalted};
+use eventplane_handoff::{WantedSet, dead_write};
+use eventplane_store::TransactError;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// How many hosts a page has if nothing is asked for, and at most.
+const PAGE: usize = 100;
+const PAGE_MAX: usize = 1_000;
+
+pub(crate) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(register, list))
+        .routes(routes!(show, change))
+        .routes(routes!(capacity))
+}
+
+/// How a host introduces itself.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RegisterHost {
+    /// 1 to 64 letters, digits, `-`, `_` and `.`.
+    host_id: String,
+    /// Its zone.
+    zone: String,
+    /// Its rack.
+    rack: String,
+    /// Virtual CPUs.
+    vcpus: u32,
+    /// Memory in MiB.
+    memory_mib: u32,
+    /// Network bandwidth in Mbps.
+    network_mbps: u32,
+    /// Its GPUs, if it has any: all of one model.
+    gpus: Option<Gpus>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Gpus {
+    model: String,
+    count: u32,
+}
+
+pub(crate) fn host_id(text: &str) -> Result<HostId, Refusal> {
+    HostId::parse(text).map_err(|id| Refusal::malformed("InvalidHostID.Malformed", "host_id", &id))
+}
+
+fn shown(host: &Host) -> Value {
+    let mut shown = json!({
+        "host_id": host.id,
+        "zone": host.zone,
+        "rack": host.rack,
+        "state": host.state,
+        "total": host.total,
+        "free": host.free,
+    });
+    if let Some(model) = &host.gpu_model {
+        shown["gpu_model"] = json!(model);
+    }
+    shown
+}
+
+/// Registers a host; once more the same changes nothing, other sizes change it by the difference.
+#[utoipa::path(post, path = "/v1/hosts", tag = "hosts", request_body = RegisterHost,
+    responses((status = 200, description = "The host")))]
+async fn register(
+    State(api): State<Shared>,
+    Body(asked): Body<RegisterHost>,
+) -> Result<Json<Value>, Refusal> {
+    let id = host_id(&asked.host_id)?;
+    let RegisterHost { zone, rack, vcpus, memory_mib, network_mbps, gpus, .. } = asked;
+    let gpus = gpus.map(|gpus| GpuNeed { model: gpus.model, count: gpus.count });
+    let registration = Registration { zone, rack, vcpus, memory_mib, network_mbps, gpus };
+    let store = &*api.ports.store;
+    let is_new = fleet::host(store, &id).await?.is_none();
+    let host = fleet::register(store, &id, &registration).await??;
+    if is_new {
+        // The first host of a zone brings the zone's subnet and pools.
+        let zones = [host.zone.clone()];
+        eventplane_network::seed(store, &api.options.tenant, &zones).await?;
+        eventplane_storage::seed(store, &zones, api.options.pool_sizes).await?;
+    }
+    Ok(Json(shown(&host)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Paging {
+    limit: Option<usize>,
+    next: Option<String>,
+}
+
+/// The hosts, by their ids.
+#[utoipa::path(get, path = "/v1/hosts", tag = "hosts",
+    params(("limit" = Option<usize>, Query, description = "1 to 1,000; 100 if none is given"),
+        ("next" = Option<String>, Query, description = "As the page before gave it")),
+    responses((status = 200, description = "A page of hosts")))]
+async fn list(
+    State(api): State<Shared>,
+    Parameters(paging): Parameters<Paging>,
+) -> Result<Json<Value>, Refusal> {
+    let limit = paging.limit.unwrap_or(PAGE);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        let message = format!("`limit` has to be 1 to {PAGE_MAX}, not {limit}");
+        return Err(Refusal::value("limit", message));
+    }
+    let (hosts, next) = fleet::hosts(&*api.ports.store, paging.next.as_deref(), limit).await?;
+    let hosts: Vec<Value> = hosts.iter().map(shown).collect();
+    Ok(Json(json!({ "hosts": hosts, "next": next })))
+}
+
+pub(crate) async fn found(api: &Api, id: &HostId) -> Result<Host, Refusal> {
+    let host = fleet::host(&*api.ports.store, id).await?;
+    host.ok_or_else(|| Refusal::from(fleet::not_found(id)).about("host_id"))
+}
+
+/// One host.
+#[utoipa::path(get, path = "/v1/hosts/{host_id}", tag = "hosts",
+    params(("host_id" = String, Path)), responses((status = 200, description = "The host")))]
+async fn show(State(api): State<Shared>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+    Ok(Json(shown(&found(&api, &host_id(&id)?).await?)))
+}
+
+/// What is to become of a host.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangeHost {
+    /// `active`, `draining` (it takes nothing new), or `dead`: the operator's word that nothing
+    /// runs on it any more, and never will by itself.
+    state: String,
+}
+
+/// Drains a host, takes it back, or says that it is dead.
+#[utoipa::path(put, path = "/v1/hosts/{host_id}", tag = "hosts", request_body = ChangeHost,
+    params(("host_id" = String, Path)), responses((status = 200, description = "The host")))]
+async fn change(
+    State(api): State<Shared>,
+    Path(id): Path<String>,
+    Body(asked): Body<ChangeHost>,
+) -> Result<Json<Value>, Refusal> {
+    let id = host_id(&id)?;
+    let state = HostState::of_name(&asked.state).ok_or_else(|| {
+        let message = format!("`state` is active, draining or dead; not `{}`", asked.state);
+        Refusal::value("state", message)
+    })?;
+    found(&api, &id).await?;
+    let store = &*api.ports.store;
+    let wanted = WantedSet::of(store, &id).await?;
+    let is_dead = state == HostState::Dead;
+    if wanted.dead != is_dead {
+        match store.transact(vec![dead_write(&id, is_dead)]).await {
+            Ok(()) | Err(TransactError::ConditionFailed(_)) => {}
+            Err(TransactError::Fault(fault)) => return Err(fault.into()),
+        }
+    }
+    let host = fleet::set_state(store, &id, state).await??;
+    if is_dead {
+        // Read anew: nothing is handed to it any more.
+        halt_all(&api, &id, WantedSet::of(store, &id).await?).await?;
+    }
+    Ok(Json(shown(&host)))
+}
+
+/// Says of all that a dead host had that nothing runs it any more. What it was offered may have
+/// run.
+async fn halt_all(api: &Api, id: &HostId, wanted: WantedSet) -> Result<(), Fault> {
+    let entries: Vec<_> = wanted
+        .assignments
+        .iter()
+        .map(|assignment| {
+            let message = format!("the host {id} was declared dead");
+            let data = Data::InstanceHalted(InstanceHalted {
+                host: id.to_string(),
+                reason: Some(Reason::new(code::HOST_DEAD, message)),
+                has_run: assignment.offered || assignment.has_run,
+            });
+            let (generation, deadline) = (assignment.generation, assignment.deadline);
+            let (tenant, subject) = (&assignment.tenant, &assignment.instance);
+            let origin = Origin::Fresh { tenant, subject, traceparent: None };
+            stamp(&api.ports, "api", &origin, Emit { data, generation, deadline }).entry()
+        })
+        .collect();
+    if entries.is_empty() { Ok(()) } else { api.ports.bus.publish(entries).await }
+}
+
+/// What there is room for: hosts by zone, and volume pools.
+#[utoipa::path(get, path = "/v1/capacity", tag = "hosts",
+    responses((status = 200, description = "Totals and what is free")))]
+async fn capacity(State(api): State<Shared>) -> Result<Json<Value>, Refusal> {
+    let zones = fleet::summary(&*api.ports.store).await?;
+    let pools = eventplane_storage::pools(&*api.ports.store).await?;
+    let pools: Vec<Value> = pools
+        .iter()
+        .map(|pool| {
+            json!({
+                "zone": pool.zone,
+                "volume_type": pool.volume_type,
+                "total_gib": pool.total_gib,
+                "free_gib": pool.free_gib,
+                "largest_free_gib": pool.largest_free_gib,
+                "total_iops": pool.total_iops,
+                "free_iops": pool.free_iops,
+            })
+        })
+        .collect();
+    Ok(Json(json!({ "zones": zones, "pools": pools })))
+}

@@ -1,0 +1,413 @@
+//! `POST /v1/instances`: what is asked for is checked and resolved, written down, and published.
+
+use crate::error::Refusal;
+use crate::extract::Body;
+use crate::token::{self, Answered};
+use crate::view::{Whole, read_all};
+use crate::{Api, Shared, catalogue};
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use eventplane_domain::{InstanceId, LaunchSpec, Strategy};
+use eventplane_engine::{Emit, Origin, stamp};
+use eventplane_events::{Data, Entry, InstanceRequested};
+use eventplane_instances::Record;
+use eventplane_network::groups::GROUPS_PER_INTERFACE_MAX;
+use eventplane_network::manage::{security_groups, subnets};
+use eventplane_storage::images::{self, Image};
+use eventplane_storage::{AskedVolume, launch_volumes};
+use eventplane_store::{Condition, Item, ItemExt, Key, TransactError, Write};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use tracing::warn;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The most instances of one request.
+const COUNT_MAX: u32 = 50;
+/// The most tags, and the longest key and value ("Tag restrictions", EC2 user guide).
+const TAGS_MAX: usize = 50;
+const TAG_KEY_CHARS_MAX: usize = 128;
+const TAG_VALUE_CHARS_MAX: usize = 256;
+/// The largest user data, in bytes ("Run commands when you launch an EC2 instance with user data
+/// input", EC2 user guide).
+const USER_DATA_BYTES_MAX: usize = 16 * 1024;
+/// How often a launch is written anew because an id was taken.
+const TRIES_MAX: usize = 3;
+
+/// What is asked for. Only the type is required.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LaunchRequest {
+    /// A type of the catalogue, such as `t3.micro`.
+    #[schema(required)]
+    instance_type: Option<String>,
+    /// The image; that of the catalogue for the type's processors if none is named.
+    image_id: Option<String>,
+    /// How many, 1 to 50: so many independent launches under one reservation.
+    count: Option<u32>,
+    /// Only hosts of this zone.
+    zone: Option<String>,
+    /// This subnet, and so its zone.
+    subnet_id: Option<String>,
+    /// This address of the subnet.
+    private_ip: Option<String>,
+    /// The security groups; the default group if none is named.
+    security_group_ids: Option<Vec<String>>,
+    /// Data volumes, and the root volume if it is to differ from the image's.
+    volumes: Option<Vec<VolumeRequest>>,
+    /// The role that its credentials speak for.
+    role: Option<String>,
+    /// Tags.
+    tags: Option<BTreeMap<String, String>>,
+    /// A text that the instance finds when it starts.
+    user_data: Option<String>,
+    /// The same token gets the same answer.
+    pub(crate) client_token: Option<String>,
+    /// `spread` over zones and racks, or `pack`.
+    strategy: Option<String>,
+    /// Only check.
+    pub(crate) dry_run: Option<bool>,
+}
+
+/// A volume that is asked for.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VolumeRequest {
+    #[serde(default)]
+    device: Option<String>,
+    #[serde(default)]
+    volume_type: Option<String>,
+    #[serde(default)]
+    size_gib: Option<u32>,
+    #[serde(default)]
+    iops: Option<u32>,
+    #[serde(default)]
+    delete_on_termination: Option<bool>,
+}
+
+pub(crate) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(launch))
+}
+
+/// Launches instances.
+#[utoipa::path(post, path = "/v1/instances", tag = "instances", request_body = LaunchRequest,
+    responses(
+        (status = 202, description = "The reservation and its instances, pending"),
+        (status = 409, description = "The client token was used for something else"),
+        (status = 412, description = "DryRunOperation: it would have been done"),
+    ))]
+async fn launch(
+    State(api): State<Shared>,
+    headers: HeaderMap,
+    Body(request): Body<LaunchRequest>,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let plan = plan(&api, &request).await?;
+    if request.dry_run == Some(true) {
+        let message = "the request would have been done";
+        return Err(
+            Refusal::invalid("DryRunOperation", message).status(StatusCode::PRECONDITION_FAILED)
+        );
+    }
+    let trace = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let trace = trace.filter(|trace| trace.is_ascii() && trace.len() <= 64);
+    for _ in 0..TRIES_MAX {
+        if let Some(token) = &request.client_token {
+            let (store, tenant) = (&*api.ports.store, &api.options.tenant);
+            if let Some(before) = Answered::find(store, tenant, token, &request).await? {
+                return answer_again(&api, &before, trace).await;
+            }
+        }
+        if let Some(written) = write(&api, &request, &plan).await? {
+            publish(&api, &written, trace).await;
+            let wholes = written.into_iter().map(Whole::new).collect();
+            return Ok(answer(wholes));
+        }
+    }
+    let message = "others launched at the very same moment, again and again";
+    Err(Refusal::invalid("ServiceUnavailable", message).status(StatusCode::SERVICE_UNAVAILABLE))
+}
+
+fn answer(wholes: Vec<Whole>) -> (StatusCode, Json<Value>) {
+    let reservation = wholes.first().map(|whole| whole.record.spec.reservation_id.clone());
+    let instances: Vec<Value> = wholes.iter().map(Whole::shown).collect();
+    let answer = json!({ "reservation_id": reservation, "instances": instances });
+    (StatusCode::ACCEPTED, Json(answer))
+}
+
+/// The answer of a token that was used before. What is still pending is asked for again, in case
+/// that was lost.
+async fn answer_again(
+    api: &Api,
+    before: &Answered,
+    trace: Option<&str>,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let found = read_all(&*api.ports.store, &api.options.tenant, &before.instances).await?;
+    let wholes: Vec<Whole> = found.into_iter().flatten().collect();
+    let ended = |whole: &Whole| whole.record.progress.state == eventplane_domain::State::Terminated;
+    if wholes.iter().all(ended) {
+        let message = format!("the instances of {} have been terminated", before.reservation_id);
+        return Err(Refusal::invalid("IdempotentInstanceTerminated", message).about("client_token"));
+    }
+    let is_pending = |whole: &&Whole| whole.state() == eventplane_domain::State::Pending;
+    let pending: Vec<Record> =
+        wholes.iter().filter(is_pending).map(|whole| whole.record.clone()).collect();
+    publish(api, &pending, trace).await;
+    Ok(answer(wholes))
+}
+
+/// What was asked for, resolved.
+struct Plan {
+    spec: LaunchSpec,
+    count: u32,
+    tags: BTreeMap<String, String>,
+}
+
+async fn plan(api: &Api, request: &LaunchRequest) -> Result<Plan, Refusal> {
+    let name = request.instance_type.as_deref().ok_or_else(|| {
+        let message = "missing field `instance_type`: a type of the catalogue, such as t3.micro";
+        Refusal::invalid("MissingParameter", message).about("instance_type")
+    })?;
+    let kind = catalogue::find(name).ok_or_else(|| {
+        let message = format!("there is no instance type `{name}`");
+        Refusal::invalid("InvalidInstanceType", message).about("instance_type")
+    })?;
+    let count = request.count.unwrap_or(1);
+    if !(1..=COUNT_MAX).contains(&count) {
+        let message = format!("`count` has to be 1 to {COUNT_MAX}, not {count}");
+        return Err(Refusal::value("count", message));
+    }
+    if let Some(token) = &request.client_token {
+        token::check(token)?;
+    }
+    if request.user_data.as_ref().is_some_and(|data| data.len() > USER_DATA_BYTES_MAX) {
+        let message = format!("user data has at most {USER_DATA_BYTES_MAX} bytes");
+        return Err(Refusal::value("user_data", message));
+    }
+    let strategy = match request.strategy.as_deref() {
+        None | Some("spread") => Strategy::Spread,
+        Some("pack") => Strategy::Pack,
+        Some(other) => {
+            let message = format!("`strategy` is `spread` or `pack`, not `{other}`");
+            return Err(Refusal::value("strategy", message));
+        }
+    };
+    let tags = request.tags.clone().unwrap_or_default();
+    check_tags(&tags)?;
+    let image = image(api, request, kind).await?;
+    let asked: Vec<AskedVolume> = request.volumes.iter().flatten().map(asked).collect();
+    let volumes =
+        launch_volumes(&image, &asked).map_err(|reason| Refusal::from(reason).about("volumes"))?;
+    let zone = zone(api, request, count).await?;
+    let security_group_ids = groups(api, request).await?;
+    check_role(api, request).await?;
+    let spec = LaunchSpec {
+        reservation_id: String::new(),
+        launch_index: 0,
+        instance_type: kind.instance_type.clone(),
+        vcpus: kind.vcpus,
+        memory_mib: kind.memory_mib,
+        network_mbps: kind.network_mbps,
+        gpus: kind.gpus.clone(),
+        image_id: image.image_id,
+        volumes,
+        zone,
+        subnet_id: request.subnet_id.clone(),
+        private_ip: request.private_ip.clone(),
+        security_group_ids,
+        role: request.role.clone(),
+        user_data_ref: None,
+        strategy,
+    };
+    Ok(Plan { spec, count, tags })
+}
+
+fn asked(volume: &VolumeRequest) -> AskedVolume {
+    let VolumeRequest { device, volume_type, size_gib, iops, delete_on_termination } =
+        volume.clone();
+    AskedVolume { device, volume_type, size_gib, iops, delete_on_termination }
+}
+
+fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    if tags.len() > TAGS_MAX {
+        let message = format!("an instance has at most {TAGS_MAX} tags");
+        return Err(Refusal::invalid("TagLimitExceeded", message).about("tags"));
+    }
+    for (key, value) in tags {
+        let good = (1..=TAG_KEY_CHARS_MAX).contains(&key.chars().count())
+            && value.chars().count() <= TAG_VALUE_CHARS_MAX
+            && !key.to_lowercase().starts_with("aws:");
+        if !good {
+            let message = format!(
+                "a tag has a key of 1 to {TAG_KEY_CHARS_MAX} characters that does not begin with \
+                 `aws:`, and a value of at most {TAG_VALUE_CHARS_MAX}"
+            );
+            return Err(Refusal::value("tags", message));
+        }
+    }
+    Ok(())
+}
+
+async fn image(
+    api: &Api,
+    request: &LaunchRequest,
+    kind: &catalogue::InstanceType,
+) -> Result<Image, Refusal> {
+    let Some(id) = &request.image_id else {
+        let image = images::default_image(kind.architecture);
+        return image.cloned().ok_or_else(|| {
+            let processors = kind.architecture.name();
+            let message = format!("no image is built in for {processors}: name one");
+            Refusal::invalid("MissingParameter", message).about("image_id")
+        });
+    };
+    let found = images::find(&*api.ports.store, &api.options.tenant, id).await?;
+    let image = found.ok_or_else(|| {
+        let message = format!("there is no image `{id}`");
+        Refusal::invalid("InvalidAMIID.NotFound", message).about("image_id")
+    })?;
+    if image.architecture != kind.architecture {
+        let message = format!(
+            "{id} is made for {}, and {} has {}: choose an image for these processors",
+            image.architecture.name(),
+            kind.instance_type,
+            kind.architecture.name()
+        );
+        return Err(Refusal::invalid("InvalidParameterCombination", message).about("image_id"));
+    }
+    Ok(image)
+}
+
+/// The zone: as asked for, or the subnet's.
+async fn zone(api: &Api, request: &LaunchRequest, count: u32) -> Result<Option<String>, Refusal> {
+    let combination = |field: &str, message: &str| {
+        Err(Refusal::invalid("InvalidParameterCombination", message).about(field))
+    };
+    if let Some(ip) = &request.private_ip {
+        if ip.parse::<Ipv4Addr>().is_err() {
+            let message =
+                format!("`private_ip` is an IPv4 address, such as 172.31.0.10; not `{ip}`");
+            return Err(Refusal::value("private_ip", message));
+        }
+        if request.subnet_id.is_none() {
+            return combination("private_ip", "a private address needs its `subnet_id`");
+        }
+        if count > 1 {
+            return combination(
+                "private_ip",
+                "one address is for one instance: `count` has to be 1",
+            );
+        }
+    }
+    let bad_zone = |zone: &&String| zone.is_empty() || zone.len() > 64;
+    if request.zone.as_ref().filter(bad_zone).is_some() {
+        return Err(Refusal::value(
+            "zone",
+            "a zone has 1 to 64 characters; GET /v1/capacity lists them",
+        ));
+    }
+    let Some(subnet_id) = &request.subnet_id else { return Ok(request.zone.clone()) };
+    let found = subnets::get(&api.ports, &api.options.tenant, subnet_id).await?;
+    let subnet = found.map_err(|reason| Refusal::from(reason).about("subnet_id"))?;
+    match &request.zone {
+        Some(zone) if *zone != subnet.zone => {
+            let message = format!("{subnet_id} lies in {}, not in {zone}", subnet.zone);
+            combination("subnet_id", &message)
+        }
+        _ => Ok(Some(subnet.zone)),
+    }
+}
+
+async fn groups(api: &Api, request: &LaunchRequest) -> Result<Vec<String>, Refusal> {
+    let groups = request.security_group_ids.clone().unwrap_or_default();
+    if groups.len() > GROUPS_PER_INTERFACE_MAX {
+        let message = format!("an instance has at most {GROUPS_PER_INTERFACE_MAX} security groups");
+        return Err(Refusal::invalid("SecurityGroupsPerInterfaceLimitExceeded", message)
+            .about("security_group_ids"));
+    }
+    for group in &groups {
+        let found = security_groups::get(&*api.ports.store, &api.options.tenant, group).await?;
+        found.map_err(|reason| Refusal::from(reason).about("security_group_ids"))?;
+    }
+    Ok(groups)
+}
+
+async fn check_role(api: &Api, request: &LaunchRequest) -> Result<(), Refusal> {
+    let Some(role) = &request.role else { return Ok(()) };
+    let found =
+        eventplane_security::roles::get(&*api.ports.store, &api.options.tenant, role).await?;
+    found.map_err(|reason| Refusal::from(reason).about("role"))?;
+    Ok(())
+}
+
+/// Writes the records, the token and the user data, all in one transaction; `None` when the token,
+/// or an id, was taken meanwhile.
+async fn write(
+    api: &Api,
+    request: &LaunchRequest,
+    plan: &Plan,
+) -> Result<Option<Vec<Record>>, Refusal> {
+    let now = api.ports.clock.now();
+    let deadline = now.plus(api.options.launch_deadline_ms);
+    let chance = api.ports.chance.draw();
+    let tenant = &api.options.tenant;
+    let id = |index: u32| InstanceId::new(now, chance.wrapping_add(u64::from(index)));
+    let reservation_id = format!("r-{}", id(0).digits());
+    let mut spec = LaunchSpec { reservation_id: reservation_id.clone(), ..plan.spec.clone() };
+    let mut writes = Vec::new();
+    if let Some(data) = &request.user_data {
+        let key = user_data_key(api, &reservation_id);
+        spec.user_data_ref = Some(reservation_id.clone());
+        let item = Item::new().with("data", data.as_str());
+        writes.push(Write::put(key, item).when(Condition::ItemAbsent));
+    }
+    let records: Vec<Record> = (0..plan.count)
+        .map(|index| {
+            let spec = LaunchSpec { launch_index: index, ..spec.clone() };
+            let record = Record::requested(tenant.clone(), id(index), spec, now, deadline);
+            Record { token: request.client_token.clone(), tags: plan.tags.clone(), ..record }
+        })
+        .collect();
+    writes.extend(records.iter().map(Record::create));
+    if let Some(token) = &request.client_token {
+        let ids = records.iter().map(|record| record.id.clone()).collect();
+        let answered = Answered::new(request, &reservation_id, ids);
+        writes.push(answered.write(tenant, token, now));
+    }
+    match api.ports.store.transact(writes).await {
+        Ok(()) => Ok(Some(records)),
+        Err(TransactError::ConditionFailed(_)) => Ok(None),
+        Err(TransactError::Fault(fault)) => Err(fault.into()),
+    }
+}
+
+/// Where a reservation's user data is kept.
+fn user_data_key(api: &Api, reservation_id: &str) -> Key {
+    let partition = api.options.tenant.partition(reservation_id);
+    Key::new(eventplane_instances::TABLE.name, partition, "user-data")
+}
+
+/// Publishes the launches. What the bus does not take is published again by the sweeper: the
+/// records are written.
+async fn publish(api: &Api, records: &[Record], trace: Option<&str>) {
+    let entry = |record: &Record| -> Entry {
+        let data = Data::InstanceRequested(InstanceRequested {
+            spec: record.spec.clone(),
+            has_run: record.has_run,
+        });
+        let generation = record.progress.generation;
+        let emit = Emit { data, generation, deadline: record.deadline };
+        let (tenant, subject) = (&record.tenant, &record.id);
+        stamp(&api.ports, "api", &Origin::Fresh { tenant, subject, traceparent: trace }, emit)
+            .entry()
+    };
+    if records.is_empty() {
+        return;
+    }
+    if let Err(fault) = api.ports.bus.publish(records.iter().map(entry).collect()).await {
+        warn!(%fault, "launches are written, but not all published: the sweeper will");
+    }
+}

@@ -1,0 +1,113 @@
+//! Roles, identities, and the audit record.
+
+use crate::Shared;
+use crate::error::Refusal;
+use crate::extract::Body;
+use crate::view::instance_id;
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use eventplane_domain::InstanceId;
+use eventplane_engine::Receipt;
+use eventplane_security::{audit, audit_of, document_of, published_keys, receipt_key, roles};
+use serde_json::{Value, json};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(crate) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, delete))
+        .routes(routes!(audit_record))
+        .routes(routes!(identity))
+        .routes(routes!(identity_keys))
+}
+
+/// The roles.
+#[utoipa::path(get, path = "/v1/roles", tag = "roles",
+    responses((status = 200, description = "All roles")))]
+async fn list(State(api): State<Shared>) -> Result<Json<Value>, Refusal> {
+    let roles = roles::list(&*api.ports.store, &api.options.tenant).await?;
+    Ok(Json(json!({ "roles": roles })))
+}
+
+/// Makes a role.
+#[utoipa::path(post, path = "/v1/roles", tag = "roles", request_body = Object,
+    responses((status = 201, description = "The role")))]
+async fn create(
+    State(api): State<Shared>,
+    Body(role): Body<roles::Role>,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let role = roles::create(&*api.ports.store, &api.options.tenant, &role).await??;
+    Ok((StatusCode::CREATED, Json(json!(role))))
+}
+
+/// One role.
+#[utoipa::path(get, path = "/v1/roles/{name}", tag = "roles", params(("name" = String, Path)),
+    responses((status = 200, description = "The role")))]
+async fn show(State(api): State<Shared>, Path(name): Path<String>) -> Result<Json<Value>, Refusal> {
+    Ok(Json(json!(roles::get(&*api.ports.store, &api.options.tenant, &name).await??)))
+}
+
+/// Deletes a role; refused while an instance holds credentials of it.
+#[utoipa::path(delete, path = "/v1/roles/{name}", tag = "roles", params(("name" = String, Path)),
+    responses((status = 204, description = "It is gone")))]
+async fn delete(
+    State(api): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    roles::delete(&*api.ports.store, &api.options.tenant, &name).await??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn receipt(api: &Shared, id: &InstanceId) -> Result<Receipt, Refusal> {
+    let item = api.ports.store.get(&receipt_key(&api.options.tenant, id)).await?;
+    Receipt::read(item.as_ref())?.ok_or_else(|| {
+        let message = format!("nothing was granted or refused to {id} yet");
+        Refusal::not_found("InvalidInstanceID.NotFound", message)
+    })
+}
+
+/// Who asked, and what was granted, refused and revoked; and whether the record is as it was
+/// written.
+#[utoipa::path(get, path = "/v1/instances/{instance_id}/audit", tag = "instances",
+    params(("instance_id" = String, Path)),
+    responses((status = 200, description = "The audit record")))]
+async fn audit_record(
+    State(api): State<Shared>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Refusal> {
+    let id = instance_id(&id)?;
+    let (entries, head) = audit_of(&receipt(&api, &id).await?);
+    let broken = audit::verify(&entries, &head).err().map(|broken| broken.to_string());
+    Ok(Json(json!({
+        "instance_id": id,
+        "entries": entries,
+        "head": head,
+        "verified": broken.is_none(),
+        "broken": broken,
+    })))
+}
+
+/// The instance's signed identity document.
+#[utoipa::path(get, path = "/v1/instances/{instance_id}/identity", tag = "instances",
+    params(("instance_id" = String, Path)),
+    responses((status = 200, description = "Document, signature and key id")))]
+async fn identity(
+    State(api): State<Shared>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Refusal> {
+    let id = instance_id(&id)?;
+    let document = document_of(&receipt(&api, &id).await?).ok_or_else(|| {
+        let message = format!("{id} has no identity any more: it was revoked, or refused");
+        Refusal::not_found("InvalidInstanceID.NotFound", message)
+    })?;
+    Ok(Json(json!(document)))
+}
+
+/// The public keys that identity documents are verified with.
+#[utoipa::path(get, path = "/v1/identity-keys", tag = "instances",
+    responses((status = 200, description = "The keys")))]
+async fn identity_keys(State(api): State<Shared>) -> Result<Json<Value>, Refusal> {
+    Ok(Json(json!({ "keys": published_keys(&*api.ports.store).await? })))
+}
