@@ -7,8 +7,7 @@ use crate::tree::{Field, Node};
 use serde_json::{Map, Value};
 
 /// How many combinations the `$or` of a pattern may make: each `$or` multiplies them by its
-/// alternatives. Source: "$or matching" in "Comparison operators for use in event patterns in
-/// Amazon EventBridge".
+/// alternatives, and reading and matching cost as much.
 pub const COMBINATIONS_MAX: usize = 1000;
 
 /// How deep a pattern may go: as deep as this workspace's JSON reader follows a text.

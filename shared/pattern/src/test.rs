@@ -6,7 +6,8 @@
 use serde_json::{Number, Value};
 use std::net::IpAddr;
 
-/// Numeric matching takes values from -5.0e9 to 5.0e9, both included.
+/// Numeric matching takes values from -5.0e9 to 5.0e9, both included: "Numeric matching" in the
+/// README of Event Ruler.
 pub(crate) const NUMBER_MAX: f64 = 5.0e9;
 
 /// What one alternative of a leaf asks.
@@ -49,6 +50,8 @@ impl Test {
     pub(crate) fn meets(&self, value: &Value) -> bool {
         match self {
             Test::Text(text) => value.as_str() == Some(text),
+            // As it is written: "300, 300.0, and 3.0e2 are not considered equal", EventBridge
+            // user guide. The JSON reader has made one of the latter two; those are equal here.
             Test::Number(number) => value.as_number() == Some(number),
             Test::Bool(it) => value.as_bool() == Some(*it),
             Test::Null => value.is_null(),
