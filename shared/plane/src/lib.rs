@@ -1,0 +1,238 @@
+//! The whole control plane in one process: the steps, the api and the sweeper on the doors of one
+//! machine, with simulated hosts if some are wanted.
+//!
+//! The steps are the same that run on Lambda. What differs is assembled here, and nowhere else.
+
+mod steps;
+
+pub use steps::{TABLES, handlers};
+
+use axum::Router;
+use axum::serve::ListenerExt;
+use eventplane_agent::{Fleet, FleetOptions, InProcess, JournalError};
+use eventplane_api::{Api, Options};
+use eventplane_domain::Tenant;
+use eventplane_engine::{Chance, Clock, Fault, Ports};
+use eventplane_keys::{LocalMasterKey, MasterKey};
+use eventplane_local::bus::{BusOptions, LocalBus};
+use eventplane_local::clock::{OsChance, SystemClock};
+use eventplane_local::key_file::{self, KeyFileError};
+use eventplane_local::store::{EmbeddedStore, OpenError};
+use eventplane_local::wiring::Wiring;
+use eventplane_storage::PoolSizes;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+/// How often the sweeper looks, in milliseconds.
+const SWEEP_EVERY_MS: u64 = 1_000;
+/// How long requests under way may take to end when the plane stops.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a plane is like.
+#[derive(Debug, Clone)]
+pub struct PlaneOptions {
+    /// Where it keeps its memory; in memory if nowhere.
+    pub data_dir: Option<PathBuf>,
+    /// Where it listens; port 0 for one that is free.
+    pub listen: SocketAddr,
+    /// The zones that it begins with.
+    pub zones: Vec<String>,
+    /// The simulated hosts that run in the same process, in these zones.
+    pub fleet: FleetOptions,
+    /// How long a launch has until it must run, in milliseconds.
+    pub launch_deadline_ms: i64,
+    /// How its bus delivers.
+    pub bus: BusOptions,
+    /// The volume pools of each zone.
+    pub pool_sizes: PoolSizes,
+}
+
+impl Default for PlaneOptions {
+    /// In memory, on a free port of loopback, with 12 hosts in three zones.
+    fn default() -> Self {
+        let fleet = FleetOptions::default();
+        PlaneOptions {
+            data_dir: None,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            zones: fleet.zones.clone(),
+            fleet,
+            launch_deadline_ms: 60_000,
+            bus: BusOptions::default(),
+            pool_sizes: PoolSizes::default(),
+        }
+    }
+}
+
+/// Why a plane could not be started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The data directory cannot be made.
+    #[error("the data directory {0} cannot be used: {1}")]
+    DataDir(PathBuf, #[source] io::Error),
+    /// The store's file cannot be used.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The key's file cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The simulated hosts' memory cannot be used.
+    #[error(transparent)]
+    Hosts(#[from] JournalError),
+    /// What a plane begins with could not be written.
+    #[error("what the plane begins with could not be written: {0}")]
+    Seed(#[from] Fault),
+    /// It cannot listen there.
+    #[error("cannot listen on {0}: {1}; choose another port, or 0 for one that is free")]
+    Listen(SocketAddr, #[source] io::Error),
+}
+
+/// A running plane.
+pub struct Plane {
+    store: Arc<EmbeddedStore>,
+    bus: Arc<LocalBus>,
+    router: Router,
+    ports: Ports,
+    address: SocketAddr,
+    fleet: Fleet,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<()>,
+    sweeper: JoinHandle<()>,
+}
+
+impl Plane {
+    /// Starts a plane. What an earlier process left unfinished goes on from where it was recorded.
+    ///
+    /// # Errors
+    /// [`StartError`] says what cannot be used.
+    pub async fn start(options: PlaneOptions) -> Result<Plane, StartError> {
+        let chance: Arc<dyn Chance> = Arc::new(OsChance::default());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (store, master) = open(&options, &chance)?;
+        let bus =
+            LocalBus::new(Wiring::built_in(), store.clone(), clock.clone(), options.bus.clone());
+        let ports = Ports { store: store.clone(), bus: bus.clone(), clock, chance };
+        let tenant = Tenant::local();
+        eventplane_network::seed(&*store, &tenant, &options.zones).await?;
+        eventplane_storage::seed(&*store, &options.zones, options.pool_sizes).await?;
+        let listener = TcpListener::bind(options.listen).await;
+        let listener = listener.map_err(|error| StartError::Listen(options.listen, error))?;
+        let address =
+            listener.local_addr().map_err(|error| StartError::Listen(options.listen, error))?;
+        bus.start(handlers(&ports, &master, options.launch_deadline_ms));
+        eventplane_sweeper::republish_open(&ports).await?;
+        let router = eventplane_api::router(Api {
+            ports: ports.clone(),
+            waiter: store.clone(),
+            dead_letters: bus.clone(),
+            master,
+            options: Options {
+                tenant,
+                launch_deadline_ms: options.launch_deadline_ms,
+                pool_sizes: options.pool_sizes,
+            },
+        });
+        let (stop, stopped) = watch::channel(false);
+        let server = tokio::spawn(serve(listener, router.clone(), stopped));
+        let sweeper = tokio::spawn(sweep_forever(ports.clone()));
+        let mut fleet = options.fleet;
+        fleet.zones = options.zones;
+        fleet.memory = options.data_dir.map(|dir| dir.join("hosts.journal"));
+        let fleet = Fleet::run(fleet, Arc::new(InProcess(router.clone())))?;
+        Ok(Plane { store, bus, router, ports, address, fleet, stop, server, sweeper })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+    /// Its bus: to break a function on purpose, and for its counts.
+    #[must_use]
+    pub fn bus(&self) -> &Arc<LocalBus> {
+        &self.bus
+    }
+    /// Its store, for its counts.
+    #[must_use]
+    pub fn store(&self) -> &Arc<EmbeddedStore> {
+        &self.store
+    }
+    /// Its api, without a socket.
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+    /// Its simulated hosts.
+    #[must_use]
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+    /// The world that its functions see.
+    #[must_use]
+    pub fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// Stops it: requests and deliveries under way end, the rest goes on at the next start.
+    pub async fn shutdown(self) {
+        let _ = self.stop.send(true);
+        self.sweeper.abort();
+        self.fleet.stop().await;
+        if tokio::time::timeout(PATIENCE, self.server).await.is_err() {
+            warn!("a request did not end in time");
+        }
+        self.bus.stop().await;
+    }
+}
+
+fn open(
+    options: &PlaneOptions,
+    chance: &Arc<dyn Chance>,
+) -> Result<(Arc<EmbeddedStore>, Arc<dyn MasterKey>), StartError> {
+    match &options.data_dir {
+        None => {
+            let mut key = [0; 32];
+            chance.fill(&mut key);
+            let master = LocalMasterKey::from_bytes("in-memory", key, chance.clone());
+            Ok((Arc::new(EmbeddedStore::in_memory(TABLES)?), Arc::new(master)))
+        }
+        Some(dir) => {
+            std::fs::create_dir_all(dir)
+                .map_err(|error| StartError::DataDir(dir.clone(), error))?;
+            let store = EmbeddedStore::open(dir.join("eventplane.redb"), TABLES)?;
+            let master = key_file::open_or_create(&dir.join("master.key"), chance)?;
+            Ok((Arc::new(store), Arc::new(master)))
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            warn!(%error, "answers on this connection may be late");
+        }
+    });
+    let stopped = async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    let served = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
+    if let Err(error) = served {
+        warn!(%error, "the server ended");
+    }
+}
+
+async fn sweep_forever(ports: Ports) {
+    let mut tick = tokio::time::interval(Duration::from_millis(SWEEP_EVERY_MS));
+    loop {
+        tick.tick().await;
+        if let Err(fault) = eventplane_sweeper::sweep(&ports).await {
+            warn!(%fault, "the sweep broke off; the next one goes on");
+        }
+    }
+}
