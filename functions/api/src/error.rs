@@ -162,14 +162,16 @@ impl From<StoreFault> for Refusal {
     }
 }
 
+/// How codes end that say: something stands in the way.
+const CONFLICTS: [&str; 7] =
+    [".Conflict", ".Duplicate", ".InUse", "AlreadyExists", "Violation", "LimitExceeded", "State"];
+
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
         let code = reason.code.trim_start_matches("Client.").trim_start_matches("Server.");
         let status = if code.ends_with(".NotFound") {
             StatusCode::NOT_FOUND
-        } else if [".Conflict", ".Duplicate", ".InUse", "Violation", "LimitExceeded", "State"]
-            .iter()
-            .any(|end| code.ends_with(end))
+        } else if CONFLICTS.iter().any(|end| code.ends_with(end))
             || matches!(code, "CannotDelete" | "OperationNotPermitted")
         {
             StatusCode::CONFLICT

@@ -14,6 +14,7 @@ mod extract;
 mod hosts;
 mod instances;
 mod launch;
+mod networks;
 mod security;
 mod timeline;
 mod token;
@@ -92,6 +93,7 @@ pub fn router(api: Api) -> Router {
         .merge(launch::routes())
         .merge(instances::routes())
         .merge(timeline::routes())
+        .merge(networks::routes())
         .merge(security::routes())
         .merge(hosts::routes())
         .merge(agents::routes())
