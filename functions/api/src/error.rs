@@ -164,7 +164,7 @@ impl From<StoreFault> for Refusal {
 
 /// How codes end that say: something stands in the way.
 const CONFLICTS: [&str; 7] =
-    [".Conflict", ".Duplicate", ".InUse", "AlreadyExists", "Violation", "LimitExceeded", "State"];
+    [".Conflict", ".Duplicate", "InUse", "AlreadyExists", "Violation", "LimitExceeded", "State"];
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {

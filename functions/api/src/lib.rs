@@ -12,6 +12,7 @@ mod dead_letters;
 mod error;
 mod extract;
 mod hosts;
+mod images;
 mod instances;
 mod launch;
 mod networks;
@@ -96,6 +97,7 @@ pub fn router(api: Api) -> Router {
         .merge(networks::routes())
         .merge(security::routes())
         .merge(hosts::routes())
+        .merge(images::routes())
         .merge(agents::routes())
         .merge(dead_letters::routes())
         .split_for_parts();
