@@ -1,5 +1,6 @@
 //! The audit record: who asked, and what was granted, refused or revoked. Each entry carries the
-//! hash of the one before, so that none can be changed, dropped or moved unnoticed.
+//! hash of the one before, so that none can be changed, dropped or moved unnoticed. Whoever can
+//! write the whole receipt can also write a new record: to notice that, keep a head elsewhere.
 
 use crate::keys::hex;
 use serde::{Deserialize, Serialize};
@@ -30,9 +31,11 @@ pub struct Entry {
     pub deed: Deed,
     /// Whose request it was.
     pub tenant: String,
+    /// The function whose event asked for it, such as `eventplane.capacity`.
+    pub source: String,
     /// The request that led to it: the same in all events that it led to.
     pub request: String,
-    /// The role that the credentials are for.
+    /// The role that was asked for, or whose credentials are revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
     /// The hash of the entry before; empty for the first.
@@ -57,14 +60,30 @@ impl Entry {
     }
 }
 
-/// Appends an entry: its `before` is set here.
-pub(crate) fn append(chain: &mut Vec<Entry>, entry: Entry) {
-    let before = chain.last().map_or_else(|| BEGINNING.to_owned(), Entry::hash);
-    chain.push(Entry { before, ..entry });
+/// An entry as it is stored: without the names of its fields, for a receipt is short.
+type Stored = (i64, u32, Deed, String, String, String, Option<String>, String);
+
+/// The chain as it is stored.
+pub(crate) fn write(chain: &[Entry]) -> String {
+    let stored = |entry: &Entry| -> Stored {
+        let Entry { at, generation, deed, tenant, source, request, role, before } = entry.clone();
+        (at, generation, deed, tenant, source, request, role, before)
+    };
+    serde_json::to_string(&chain.iter().map(stored).collect::<Vec<_>>()).expect("plain data")
+}
+
+/// Reads what [`write`] has written; `None` when it is not that.
+pub(crate) fn read(text: &str) -> Option<Vec<Entry>> {
+    let entry = |stored: Stored| {
+        let (at, generation, deed, tenant, source, request, role, before) = stored;
+        Entry { at, generation, deed, tenant, source, request, role, before }
+    };
+    let stored: Vec<Stored> = serde_json::from_str(text).ok()?;
+    Some(stored.into_iter().map(entry).collect())
 }
 
 /// Whether the chain is as it was written. The newest entry is vouched for by `head`, where its
-/// hash is kept beside the chain.
+/// hash is kept beside the chain. A chain without entries is broken: every answer leaves one.
 ///
 /// # Errors
 /// The first entry that does not fit.
@@ -76,5 +95,9 @@ pub fn verify(chain: &[Entry], head: &str) -> Result<(), BrokenChain> {
         }
         before = entry.hash();
     }
-    if before == head { Ok(()) } else { Err(BrokenChain { at: chain.len().saturating_sub(1) }) }
+    if before == head && !chain.is_empty() {
+        Ok(())
+    } else {
+        Err(BrokenChain { at: chain.len().saturating_sub(1) })
+    }
 }

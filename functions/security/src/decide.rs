@@ -1,17 +1,17 @@
 //! What is granted, refused and revoked.
 
-use crate::audit::{Deed, Entry, append};
-use crate::claim::{Grant, Secret, audit_of, identity, with_audit};
+use crate::audit::{Deed, Entry};
+use crate::claim::{Grant, ROLE, Secret, audit_of, identity, with_audit};
 use crate::keys::Signing;
 use crate::{document, receipt_key};
-use eventplane_domain::receipt::{Ruling, rule};
+use eventplane_domain::receipt::{Answer, Ask, Ruling, rule};
 use eventplane_domain::{Launch, Millis, Reason, Step, code};
 use eventplane_engine::{
-    Decision, Receipt, ask_of, give_back_keeping, publish_again, refuse_late, refuse_noting, take,
+    Decision, Receipt, ask_of, give_back_keeping, publish_again, refuse_noting, take,
 };
 use eventplane_events::{Data, Event, SecurityConfigured};
 use eventplane_keys::DataKey;
-use eventplane_store::Item;
+use eventplane_store::{Item, ItemExt};
 
 /// What the step looks at.
 #[derive(Default)]
@@ -25,8 +25,16 @@ pub struct Facts {
     pub(crate) secret: Option<Secret>,
 }
 
+/// What the event asks: a launch comes from capacity, and nothing else is one.
+pub(crate) fn asked(event: &Event) -> Option<Ask> {
+    match &event.data {
+        Data::CapacityAllocated(_) | Data::InstanceWithdrawn(_) => ask_of(event, false),
+        _ => None,
+    }
+}
+
 pub(crate) fn decide(event: &Event, facts: &Facts, now: Millis) -> Decision {
-    let Some(ask) = ask_of(event, false) else { return Decision::nothing() };
+    let Some(ask) = asked(event) else { return Decision::nothing() };
     let before = facts.receipt.as_ref();
     let key = receipt_key(&event.metadata.tenant, &event.metadata.subject);
     match rule(before.map(Receipt::recorded), ask, now) {
@@ -36,9 +44,14 @@ pub(crate) fn decide(event: &Event, facts: &Facts, now: Millis) -> Decision {
                 configured(event, receipt)
             })
         }
-        Ruling::RefuseLate => refuse_late(event, key, before, now, Step::Security),
+        Ruling::RefuseLate => {
+            let late_ms = now.since(event.metadata.deadline);
+            let message = format!("security heard of the launch {late_ms} ms after its deadline");
+            refuse(event, facts, now, Reason::new(code::LAUNCH_TIMEOUT, message))
+        }
         Ruling::GiveBack => {
-            let kept = with_audit(Item::new(), &noted(event, before, now, Deed::Revoked, None));
+            let role = before.and_then(|receipt| receipt.claim.text(ROLE));
+            let kept = with_audit(Item::new(), &noted(event, before, now, Deed::Revoked, role));
             give_back_keeping(event, key, before, now, vec![], Data::SecurityRevoked, kept)
         }
         Ruling::Decide => match &event.data {
@@ -55,10 +68,7 @@ fn grant(event: &Event, facts: &Facts, launch: &Launch, now: Millis) -> Decision
     let role = launch.spec.role.as_deref();
     if let Some(role) = role.filter(|_| !facts.role_exists) {
         let message = format!("there is no role `{role}`: it was deleted, or never made");
-        let reason = Reason::new(code::ROLE_NOT_FOUND, message);
-        let chain = noted(event, before, now, Deed::Refused, Some(role));
-        let notes = with_audit(Item::new(), &chain);
-        return refuse_noting(event, key, before, now, Step::Security, reason, notes);
+        return refuse(event, facts, now, Reason::new(code::ROLE_NOT_FOUND, message));
     }
     let signing = facts.signing_key.as_ref().expect("it was looked up to decide");
     let document = document::sign(event, launch, now.0, signing);
@@ -69,7 +79,7 @@ fn grant(event: &Event, facts: &Facts, launch: &Launch, now: Millis) -> Decision
     let claim = grant.claim(&noted(event, before, now, Deed::Granted, role));
     let granted = Receipt {
         generation,
-        answer: eventplane_domain::receipt::Answer::Taken,
+        answer: Answer::Taken,
         deadline: event.metadata.deadline,
         reason: None,
         log: vec![],
@@ -77,6 +87,18 @@ fn grant(event: &Event, facts: &Facts, launch: &Launch, now: Millis) -> Decision
     };
     let data = configured(event, &granted);
     take(event, key, before, now, claim, vec![], data)
+}
+
+/// Refuses, and notes it in the audit record.
+fn refuse(event: &Event, facts: &Facts, now: Millis, reason: Reason) -> Decision {
+    let before = facts.receipt.as_ref();
+    let key = receipt_key(&event.metadata.tenant, &event.metadata.subject);
+    let role = match &event.data {
+        Data::CapacityAllocated(allocated) => allocated.launch.spec.role.as_deref(),
+        _ => None,
+    };
+    let notes = with_audit(Item::new(), &noted(event, before, now, Deed::Refused, role));
+    refuse_noting(event, key, before, now, Step::Security, reason, notes)
 }
 
 fn configured(event: &Event, receipt: &Receipt) -> Data {
@@ -87,7 +109,8 @@ fn configured(event: &Event, receipt: &Receipt) -> Data {
     Data::SecurityConfigured(SecurityConfigured { launch: allocated.launch.clone(), identity })
 }
 
-/// The audit record, one entry longer.
+/// The audit record, one entry longer. The entry follows the recorded head, not what the newest
+/// entry says now: a changed one is never covered up by the next.
 fn noted(
     event: &Event,
     before: Option<&Receipt>,
@@ -95,16 +118,16 @@ fn noted(
     deed: Deed,
     role: Option<&str>,
 ) -> Vec<Entry> {
-    let mut chain = before.map(|receipt| audit_of(receipt).0).unwrap_or_default();
-    let entry = Entry {
+    let (mut chain, head) = before.map(audit_of).unwrap_or_default();
+    chain.push(Entry {
         at: now.0,
         generation: event.metadata.generation,
         deed,
         tenant: event.metadata.tenant.to_string(),
+        source: event.metadata.source.clone(),
         request: event.metadata.correlationid.clone(),
         role: role.map(str::to_owned),
-        before: String::new(),
-    };
-    append(&mut chain, entry);
+        before: head,
+    });
     chain
 }

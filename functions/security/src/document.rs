@@ -1,7 +1,7 @@
 //! The identity document: what an instance can show of itself, signed so that anybody with the
 //! published key can verify it without asking.
 
-use crate::keys::Signing;
+use crate::keys::{Signing, unhex};
 use ed25519_dalek::{Signature, Signer, VerifyingKey};
 use eventplane_domain::Launch;
 use eventplane_events::Event;
@@ -55,12 +55,4 @@ pub fn verify(document: &SignedDocument, public_key: &str) -> bool {
         key.verify_strict(document.document.as_bytes(), &Signature::from_bytes(&signature)).ok()
     };
     check().is_some()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.is_ascii() || !text.len().is_multiple_of(2) {
-        return None;
-    }
-    let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
-    (0..text.len()).step_by(2).map(byte).collect()
 }

@@ -47,6 +47,15 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The bytes that `text` is in hex, if it is.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    (0..text.len()).step_by(2).map(byte).collect()
+}
+
 /// The id of a signing key: the beginning of its public key.
 fn key_id(key: &SigningKey) -> String {
     format!("key-{}", &hex(key.verifying_key().as_bytes())[..17])
@@ -58,8 +67,9 @@ fn key_id(key: &SigningKey) -> String {
 /// A fault of the store.
 pub async fn published_keys(store: &dyn Store) -> Result<Vec<PublishedKey>, Fault> {
     let Some(item) = store.get(&signing_item()).await? else { return Ok(vec![]) };
-    let public = item.text(PUBLIC).unwrap_or_default();
-    let key_id = format!("key-{}", public.get(..17).unwrap_or_default());
+    let corrupt = || StoreFault::new(FaultKind::Corrupt, "the signing key has no public half");
+    let public = item.text(PUBLIC).filter(|hex| hex.len() == 64).ok_or_else(corrupt)?;
+    let key_id = format!("key-{}", &public[..17]);
     Ok(vec![PublishedKey { key_id, algorithm: "Ed25519", public_key: public.to_owned() }])
 }
 
@@ -68,11 +78,18 @@ pub(crate) struct Keys {
     master: Arc<dyn MasterKey>,
     chance: Arc<dyn Chance>,
     unwrapped: Mutex<HashMap<String, [u8; 32]>>,
+    /// Held while a key is fetched, so that launches at once unwrap it once.
+    fetching: tokio::sync::Mutex<()>,
 }
 
 impl Keys {
     pub(crate) fn new(master: Arc<dyn MasterKey>, chance: Arc<dyn Chance>) -> Self {
-        Keys { master, chance, unwrapped: Mutex::default() }
+        Keys {
+            master,
+            chance,
+            unwrapped: Mutex::default(),
+            fetching: tokio::sync::Mutex::default(),
+        }
     }
 
     pub(crate) async fn signing(&self, store: &dyn Store) -> Result<Signing, Fault> {
@@ -92,8 +109,8 @@ impl Keys {
         Ok(DataKey::from_bytes(key))
     }
 
-    fn cached(&self) -> std::sync::MutexGuard<'_, HashMap<String, [u8; 32]>> {
-        self.unwrapped.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cached(&self, context: &str) -> Option<[u8; 32]> {
+        self.unwrapped.lock().unwrap_or_else(PoisonError::into_inner).get(context).copied()
     }
 
     /// The key that is kept there; made if there is none. Whoever makes it first has made it for
@@ -105,8 +122,12 @@ impl Keys {
         context: &str,
         public: impl Fn(&[u8; 32]) -> String + Send,
     ) -> Result<[u8; 32], Fault> {
-        if let Some(key) = self.cached().get(context) {
-            return Ok(*key);
+        if let Some(key) = self.cached(context) {
+            return Ok(key);
+        }
+        let _fetching = self.fetching.lock().await;
+        if let Some(key) = self.cached(context) {
+            return Ok(key);
         }
         let item = match store.get(&at).await? {
             Some(item) => item,
@@ -116,7 +137,8 @@ impl Keys {
             StoreFault::new(FaultKind::Corrupt, format!("{at} holds no wrapped key"))
         })?;
         let key = self.master.unwrap(wrapped, context).await?;
-        self.cached().insert(context.to_owned(), key);
+        let mut unwrapped = self.unwrapped.lock().unwrap_or_else(PoisonError::into_inner);
+        unwrapped.insert(context.to_owned(), key);
         Ok(key)
     }
 

@@ -10,14 +10,14 @@ pub mod document;
 mod keys;
 pub mod roles;
 
-pub use claim::{Credentials, audit_of, credentials, document_of, identity};
+pub use claim::{CREDENTIALS_LIVE_MS, Credentials, audit_of, credentials, document_of, identity};
 pub use decide::Facts;
 pub use keys::{PublishedKey, published_keys};
 
 use async_trait::async_trait;
 use eventplane_domain::receipt::{Ruling, rule};
 use eventplane_domain::{InstanceId, Tenant};
-use eventplane_engine::{Chance, Decision, Fault, Look, Moment, Receipt, Step, ask_of};
+use eventplane_engine::{Chance, Decision, Fault, Look, Moment, Receipt, Step};
 use eventplane_events::{Data, Event};
 use eventplane_keys::MasterKey;
 use eventplane_store::{Index, Key, Table};
@@ -61,15 +61,17 @@ impl Step for Security {
 
     async fn look(&self, event: &Event, look: Look<'_>) -> Result<Facts, Fault> {
         let (tenant, id) = (&event.metadata.tenant, &event.metadata.subject);
-        let Some(ask) = ask_of(event, false) else { return Ok(Facts::default()) };
+        let Some(ask) = decide::asked(event) else { return Ok(Facts::default()) };
         let role = match &event.data {
             Data::CapacityAllocated(allocated) => allocated.launch.spec.role.as_deref(),
             _ => None,
         };
+        let role = role.filter(|role| roles::is_name(role));
         let mut wanted = vec![receipt_key(tenant, id)];
         wanted.extend(role.map(|role| roles::key(tenant, role)));
         let items = look.store.batch_get(&wanted).await?;
         let receipt = Receipt::read(items[0].as_ref())?;
+        receipt.as_ref().map_or(Ok(()), claim::check_readable)?;
         let ruling = rule(receipt.as_ref().map(Receipt::recorded), ask, look.now);
         let mut facts = Facts {
             receipt,
@@ -80,7 +82,7 @@ impl Step for Security {
             facts.signing_key = Some(self.keys.signing(look.store).await?);
             if role.is_some() {
                 facts.tenant_key = Some(self.keys.of_tenant(look.store, tenant).await?);
-                facts.secret = Some(claim::Secret::draw(&*self.chance));
+                facts.secret = Some(claim::Secret::draw(&*self.chance, look.now));
             }
         }
         Ok(facts)

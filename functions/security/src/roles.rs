@@ -8,8 +8,8 @@ use eventplane_store::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The most roles that a list shows.
-const ROLES_MAX: usize = 1_000;
+/// How many roles a page of a query has.
+const PAGE_ITEMS: usize = 100;
 /// The longest name ("CreateRole", IAM API reference).
 const NAME_CHARS_MAX: usize = 64;
 /// What a name may have besides letters and digits ("CreateRole", IAM API reference).
@@ -46,11 +46,15 @@ fn not_found(name: &str) -> Reason {
     Reason::new("InvalidIamInstanceProfile.NotFound", format!("there is no role `{name}`"))
 }
 
+/// Whether a text can be a role's name; what cannot is never read under.
+pub(crate) fn is_name(text: &str) -> bool {
+    (1..=NAME_CHARS_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || NAME_ALSO.contains(&b))
+}
+
 fn check(role: &Role) -> Result<(), Reason> {
     let invalid = |message: String| Err(Reason::new("InvalidParameterValue", message));
-    let is_name = (1..=NAME_CHARS_MAX).contains(&role.name.len())
-        && role.name.bytes().all(|b| b.is_ascii_alphanumeric() || NAME_ALSO.contains(&b));
-    if !is_name {
+    if !is_name(&role.name) {
         let right = "1 to 64 letters, digits and `_+=,.@-`";
         return invalid(format!("`name` has to be {right}"));
     }
@@ -72,9 +76,18 @@ fn check(role: &Role) -> Result<(), Reason> {
 /// # Errors
 /// A fault of the store.
 pub async fn list(store: &dyn Store, tenant: &Tenant) -> Result<Vec<Role>, Fault> {
-    let query = Query::partition(TABLE.name, tenant.partition("roles"), ROLES_MAX);
-    let page = store.query(&query).await?;
-    page.items.iter().map(|(key, item)| read(&key.sort, item)).collect()
+    let mut query = Query::partition(TABLE.name, tenant.partition("roles"), PAGE_ITEMS);
+    let mut roles = Vec::new();
+    loop {
+        let page = store.query(&query).await?;
+        for (key, item) in &page.items {
+            roles.push(read(&key.sort, item)?);
+        }
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return Ok(roles),
+        }
+    }
 }
 
 /// One role.
@@ -86,7 +99,7 @@ pub async fn get(
     tenant: &Tenant,
     name: &str,
 ) -> Result<Result<Role, Reason>, Fault> {
-    if name.is_empty() || name.contains('\0') {
+    if !is_name(name) {
         return Ok(Err(not_found(name)));
     }
     match store.get(&key(tenant, name)).await? {

@@ -159,12 +159,12 @@ async fn credentials_are_sealed_revoked_and_in_no_event() {
     let site = Site::new();
     site.with_role().await;
     site.hear(&allocated(1, Some("web"))).await;
-    let open = || {
+    let open = |generation| {
         let (master, chance) = (site.master.clone(), site.world.clone());
         let store = site.store.clone();
-        async move { credentials(&*store, master, chance, &Tenant::local(), &id()).await }
+        async move { credentials(&*store, master, chance, &Tenant::local(), &id(), generation).await }
     };
-    let first = open().await.expect("no fault").expect("credentials");
+    let first = open(1).await.expect("no fault").expect("credentials");
     let receipt = site.receipt().await;
     assert!(!format!("{receipt:?}").contains(&first.secret_access_key));
     assert!(!format!("{first:?}").contains(&first.secret_access_key));
@@ -173,20 +173,21 @@ async fn credentials_are_sealed_revoked_and_in_no_event() {
     assert!(in_use.expect_err("in use").message.contains(id().as_str()));
 
     site.hear(&allocated(2, Some("web"))).await;
-    let second = open().await.expect("no fault").expect("credentials");
+    assert_eq!(open(1).await.expect("no fault"), None, "only the newest generation's");
+    let second = open(2).await.expect("no fault").expect("credentials");
     assert_ne!(first, second);
     site.hear(&allocated(1, Some("web"))).await;
-    assert_eq!(open().await.expect("no fault"), Some(second.clone()), "an older one is stale");
+    assert_eq!(open(2).await.expect("no fault"), Some(second.clone()), "an older one is stale");
     for entry in site.world.published.lock().expect("no panic").iter() {
         assert!(!entry.detail.contains(&first.secret_access_key));
         assert!(!entry.detail.contains(&second.secret_access_key));
     }
 
     site.hear(&withdrawn(Outcome::Stop)).await;
-    assert!(open().await.expect("no fault").is_some(), "a stop revokes nothing");
+    assert!(open(2).await.expect("no fault").is_some(), "a stop revokes nothing");
     site.hear(&withdrawn(Outcome::Terminate)).await;
     assert_eq!(site.last().detail_type, "SecurityRevoked");
-    assert_eq!(open().await.expect("no fault"), None);
+    assert_eq!(open(2).await.expect("no fault"), None);
     let gone = roles::delete(&*site.store, &Tenant::local(), "web").await.expect("no fault");
     gone.expect("nobody holds it");
 }
