@@ -11,17 +11,26 @@ use eventplane_store::{Store, TransactError, Write};
 /// How often an addition is tried when others add subnets at the same moment.
 const TRIES_MAX: usize = 8;
 
-/// Makes what a tenant begins with, where it is not there yet: called at every start. A default
-/// subnet that was deleted is not made again, and a zone beyond the first
-/// [`subnets::DEFAULT_ZONES_MAX`] gets none.
+/// Makes what a tenant begins with, where it is not there yet: called at every start, and costs one
+/// read where nothing is missing. A default subnet that was deleted is not made again, and a zone
+/// beyond the first [`subnets::DEFAULT_ZONES_MAX`] gets none.
 ///
 /// # Errors
 /// A fault of the store.
 pub async fn seed(store: &dyn Store, tenant: &Tenant, zones: &[String]) -> Result<(), Fault> {
-    make(store, vec![routes::seed(tenant)]).await?;
-    make(store, groups::seed(tenant).to_vec()).await?;
+    let table = routes::key(tenant, &routes::main_id(tenant));
+    let group = groups::key(tenant, &groups::default_id(tenant));
+    let items = store.batch_get(&[table, group, subnets::key(tenant)]).await?;
+    if items[0].is_none() {
+        make(store, vec![routes::seed(tenant)]).await?;
+    }
+    if items[1].is_none() {
+        make(store, groups::seed(tenant).to_vec()).await?;
+    }
     for zone in zones {
-        seed_subnet(store, tenant, zone).await?;
+        if subnets::seed(tenant, zone, items[2].as_ref())?.is_some() {
+            seed_subnet(store, tenant, zone).await?;
+        }
     }
     Ok(())
 }

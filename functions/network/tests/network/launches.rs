@@ -261,6 +261,10 @@ async fn a_group_id_that_is_none_is_refused_and_never_a_fault() {
 async fn seeding_again_changes_nothing_and_adds_new_zones() {
     let world = World::new(&["zone-b", ZONE]).await;
     let first = world.subnets().await;
+    let before = world.store.stats();
+    seed(&*world.store, &world.tenant, &[ZONE.to_owned()]).await.expect("seeded");
+    let after = world.store.stats();
+    assert_eq!((after.reads - before.reads, after.transactions - before.transactions), (1, 0));
     let zones = ["zone-c".to_owned(), ZONE.to_owned(), "zone-b".to_owned()];
     seed(&*world.store, &world.tenant, &zones).await.expect("seeded");
     let second = world.subnets().await;
