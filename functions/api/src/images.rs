@@ -22,7 +22,7 @@ const PAGE_INSTANCES: usize = 100;
 pub(crate) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(list_images, create_image))
-        .routes(routes!(delete_image))
+        .routes(routes!(get_image, delete_image))
         .routes(routes!(list_volumes))
         .routes(routes!(delete_volume))
 }
@@ -159,6 +159,20 @@ async fn create_image(
     let (now, chance) = (api.ports.clock.now(), api.ports.chance.draw());
     let image = images::create(&*api.ports.store, &api.options.tenant, new, now, chance).await??;
     Ok((StatusCode::CREATED, Json(image.into())))
+}
+
+/// Shows an image.
+#[utoipa::path(
+    get, path = "/v1/images/{image_id}", tag = "images",
+    params(("image_id" = String, Path, description = "`ami-` and 17 hex digits")),
+    responses((status = 200, description = "The image", body = Image))
+)]
+async fn get_image(
+    State(api): State<Shared>,
+    Path(image_id): Path<String>,
+) -> Result<Json<Image>, Refusal> {
+    let image = images::get(&*api.ports.store, &api.options.tenant, &image_id).await??;
+    Ok(Json(image.into()))
 }
 
 /// Deletes an image of your own that no instance was launched from, terminated ones aside.

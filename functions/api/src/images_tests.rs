@@ -140,6 +140,7 @@ async fn an_image_is_made_listed_and_deleted() {
     });
     assert_eq!(all.last(), Some(&own));
     let path = format!("/v1/images/{id}");
+    assert_eq!(ask(&ports, "GET", &path, "").await, (200, own));
     assert_eq!(ask(&ports, "DELETE", &path, "").await, (204, Value::Null));
     let (status, problem) = ask(&ports, "DELETE", &path, "").await;
     assert_eq!((status, &problem["error"]["code"]), (404, &json!("InvalidAMIID.NotFound")));
@@ -167,6 +168,7 @@ async fn what_cannot_be_made_or_deleted_is_told_what_would_be_right() {
         ("POST", "/v1/images", r#"{"name":"abc","root_gib":8,"architecture":"vax"}"#, 400, "arm64"),
         ("POST", "/v1/images", r#"{"name":"golden","root_gib":8}"#, 409, "has the name"),
         ("POST", "/v1/images", &long, 413, "65536 bytes"),
+        ("GET", "/v1/images/ami-00000000000000000", "", 404, "lists them"),
         ("DELETE", "/v1/images/golden", "", 400, "17 hexadecimal digits"),
         ("DELETE", &catalogue, "", 409, "only your own"),
         ("DELETE", "/v1/volumes/vol-1", "", 400, "19 hexadecimal digits"),
@@ -252,7 +254,7 @@ async fn every_route_is_in_the_document() {
     let (_, document) = ask(&ports(), "GET", "/openapi.json", "").await;
     for (path, verbs) in [
         ("/v1/images", &["get", "post"][..]),
-        ("/v1/images/{image_id}", &["delete"]),
+        ("/v1/images/{image_id}", &["get", "delete"]),
         ("/v1/volumes", &["get"]),
         ("/v1/volumes/{volume_id}", &["delete"]),
     ] {

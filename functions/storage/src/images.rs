@@ -270,10 +270,32 @@ fn check(new: &NewImage) -> Result<(), Reason> {
     Ok(())
 }
 
+/// The image of that id. Refused when there is none (`InvalidAMIID.NotFound`), or when it is no
+/// image's id (`InvalidAMIID.Malformed`).
+///
+/// # Errors
+/// A fault of the store.
+pub async fn get(
+    store: &dyn Store,
+    tenant: &Tenant,
+    image_id: &str,
+) -> Result<Result<Image, Reason>, Fault> {
+    if !is_id(image_id) {
+        let given: String = image_id.chars().take(64).collect();
+        let message = format!("`{given}` is not {IMAGE_ID_FORM}");
+        return Ok(Err(Reason::new("InvalidAMIID.Malformed", message)));
+    }
+    Ok(find(store, tenant, image_id).await?.ok_or_else(|| not_found(image_id)))
+}
+
+fn not_found(image_id: &str) -> Reason {
+    let message = format!("there is no image {image_id}: `GET /v1/images` lists them");
+    Reason::new("InvalidAMIID.NotFound", message)
+}
+
 /// Deletes an image of the tenant's own. Refused when it is one of the catalogue
-/// (`OperationNotPermitted`), when there is none (`InvalidAMIID.NotFound`), or when it is no image's
-/// id (`InvalidAMIID.Malformed`). Instances that were launched from it run on, as in EC2
-/// ("DeregisterImage", EC2 API reference); whoever wants to refuse that looks for them first.
+/// (`OperationNotPermitted`), and as [`get`] is. Instances that were launched from it run on, as in
+/// EC2 ("DeregisterImage", EC2 API reference); whoever wants to refuse that looks for them first.
 ///
 /// # Errors
 /// A fault of the store.
@@ -282,32 +304,22 @@ pub async fn delete(
     tenant: &Tenant,
     image_id: &str,
 ) -> Result<Result<(), Reason>, Fault> {
-    let refused = |code: &str, message: String| Ok(Err(Reason::new(code, message)));
-    if !is_id(image_id) {
-        let given: String = image_id.chars().take(64).collect();
-        return refused("InvalidAMIID.Malformed", format!("`{given}` is not {IMAGE_ID_FORM}"));
-    }
-    let not_found = || {
-        let message = format!("there is no image {image_id}: `GET /v1/images` lists them");
-        refused("InvalidAMIID.NotFound", message)
+    let image = match get(store, tenant, image_id).await? {
+        Ok(image) => image,
+        Err(reason) => return Ok(Err(reason)),
     };
-    match find(store, tenant, image_id).await? {
-        None => not_found(),
-        Some(image) if !image.is_own => {
-            let message = format!("{image_id} is of the catalogue, only your own can be deleted");
-            refused("OperationNotPermitted", message)
-        }
-        Some(image) => {
-            let writes = vec![
-                Write::delete(image_key(tenant, image_id)).when(Condition::ItemPresent),
-                Write::delete(name_key(tenant, &image.name)),
-            ];
-            match store.transact(writes).await {
-                Ok(()) => Ok(Ok(())),
-                Err(TransactError::ConditionFailed(_)) => not_found(),
-                Err(TransactError::Fault(fault)) => Err(fault.into()),
-            }
-        }
+    if !image.is_own {
+        let message = format!("{image_id} is of the catalogue, only your own can be deleted");
+        return Ok(Err(Reason::new("OperationNotPermitted", message)));
+    }
+    let writes = vec![
+        Write::delete(image_key(tenant, image_id)).when(Condition::ItemPresent),
+        Write::delete(name_key(tenant, &image.name)),
+    ];
+    match store.transact(writes).await {
+        Ok(()) => Ok(Ok(())),
+        Err(TransactError::ConditionFailed(_)) => Ok(Err(not_found(image_id))),
+        Err(TransactError::Fault(fault)) => Err(fault.into()),
     }
 }
 
