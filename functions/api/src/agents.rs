@@ -1,11 +1,11 @@
 //! What the hosts' agents ask and say: their wanted set, and what they see.
 
 use crate::error::Refusal;
-use crate::extract::{Body, Parameters};
+use crate::extract::{Body, Parameters, Path};
 use crate::hosts::{found, host_id};
 use crate::{Api, Shared, WAIT_S_MAX};
 use axum::Json;
-use axum::extract::{Path, State as Handle};
+use axum::extract::State as Handle;
 use eventplane_domain::{HostId, InstanceId, Reason, State, Tenant};
 use eventplane_engine::{Emit, Fault, Origin, stamp};
 use eventplane_events::{Data, Entry, InstanceHalted, InstanceRunning};

@@ -3,9 +3,9 @@
 use crate::Shared;
 use crate::answer::rfc3339;
 use crate::error::Refusal;
-use crate::extract::Parameters;
+use crate::extract::{Parameters, Path};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use eventplane_engine::DeadLetter;
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -7,7 +7,13 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
-/// A body in JSON.
+/// What comes later, and is refused by name until then: (field, what there is instead).
+const LATER: [(&str, &str); 2] = [
+    ("min_count", "all-or-nothing launches come later: `count` asks for independent launches"),
+    ("max_count", "all-or-nothing launches come later: `count` asks for independent launches"),
+];
+
+/// A body in JSON: one object.
 pub(crate) struct Body<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
@@ -25,6 +31,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             };
             Refusal::invalid(code, message).status(status)
         })?;
+        // serde takes a list for an object whose fields come in order; here that is no object.
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            let message =
+                "the body has to be one JSON object, such as {\"instance_type\": \"t3.micro\"}";
+            return Err(Refusal::invalid("MalformedBody", message));
+        }
         let mut json = serde_json::Deserializer::from_slice(&bytes);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
@@ -49,12 +61,31 @@ fn refused(path: &str, error: &serde_json::Error) -> Refusal {
         path if path.ends_with(name) => path.to_owned(),
         path => format!("{path}.{name}"),
     };
-    if said.starts_with("unknown field") {
+    if let Some((field, instead)) = LATER.iter().find(|(later, _)| inside(named) == *later) {
+        Refusal::invalid("UnknownParameter", *instead).about(field)
+    } else if said.starts_with("unknown field") {
         Refusal::invalid("UnknownParameter", said.clone()).about(&inside(named))
     } else if said.starts_with("missing field") {
         Refusal::invalid("MissingParameter", said.clone()).about(&inside(named))
     } else {
         Refusal::value(path, format!("`{path}`: {said}"))
+    }
+}
+
+/// The parts of the path that have names.
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        match axum::extract::Path::<T>::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(named)) => Ok(Path(named)),
+            Err(rejection) => {
+                let message = format!("the path is not as it has to be: {rejection}");
+                Err(Refusal::invalid("MalformedPath", message))
+            }
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Hosts as people see and manage them, and what the plane has room for.
 
 use crate::error::Refusal;
-use crate::extract::{Body, Parameters};
+use crate::extract::{Body, Parameters, Path};
 use crate::{Api, Shared};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use eventplane_capacity::fleet::{self, Host, HostState, Registration};
 use eventplane_domain::{GpuNeed, HostId, Reason, code};
 use eventplane_engine::{Emit, Fault, Origin, stamp};
@@ -117,6 +117,10 @@ async fn list(
     if !(1..=PAGE_MAX).contains(&limit) {
         let message = format!("`limit` has to be 1 to {PAGE_MAX}, not {limit}");
         return Err(Refusal::value("limit", message));
+    }
+    if paging.next.as_deref().is_some_and(|next| HostId::parse(next).is_err()) {
+        let message = "`next` is given back as the page before gave it";
+        return Err(Refusal::invalid("InvalidPaginationToken", message).about("next"));
     }
     let (hosts, next) = fleet::hosts(&*api.ports.store, paging.next.as_deref(), limit).await?;
     let hosts: Vec<Value> = hosts.iter().map(shown).collect();

@@ -1,11 +1,11 @@
 //! Instances as their users see and end them.
 
 use crate::error::Refusal;
-use crate::extract::Parameters;
+use crate::extract::{Parameters, Path};
 use crate::view::{Whole, instance_id, read, read_all};
 use crate::{Shared, WAIT_S_MAX};
 use axum::Json;
-use axum::extract::{Path, State as Api};
+use axum::extract::State as Api;
 use eventplane_domain::{InstanceId, Reason, State, code};
 use eventplane_engine::{Emit, Origin, stamp};
 use eventplane_events::{Data, TerminationRequested};

@@ -8,7 +8,7 @@ use crate::{Api, Shared, catalogue};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use eventplane_domain::{InstanceId, LaunchSpec, Strategy};
+use eventplane_domain::{HostId, InstanceId, LaunchSpec, Reason, Strategy};
 use eventplane_engine::{Emit, Origin, stamp};
 use eventplane_events::{Data, Entry, InstanceRequested};
 use eventplane_instances::Record;
@@ -105,30 +105,45 @@ async fn launch(
     headers: HeaderMap,
     Body(request): Body<LaunchRequest>,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let trace = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let trace = trace.filter(|trace| trace.is_ascii() && trace.len() <= 64);
+    let is_dry = request.dry_run == Some(true);
+    // A token that was used answers as it did, also when what it named is gone by now.
+    let used = if is_dry { None } else { answered(&api, &request).await? };
+    if let Some(before) = used {
+        return answer_again(&api, &before, trace).await;
+    }
     let plan = plan(&api, &request).await?;
-    if request.dry_run == Some(true) {
+    if is_dry {
         let message = "the request would have been done";
         return Err(
             Refusal::invalid("DryRunOperation", message).status(StatusCode::PRECONDITION_FAILED)
         );
     }
-    let trace = headers.get("traceparent").and_then(|value| value.to_str().ok());
-    let trace = trace.filter(|trace| trace.is_ascii() && trace.len() <= 64);
     for _ in 0..TRIES_MAX {
-        if let Some(token) = &request.client_token {
-            let (store, tenant) = (&*api.ports.store, &api.options.tenant);
-            if let Some(before) = Answered::find(store, tenant, token, &request).await? {
-                return answer_again(&api, &before, trace).await;
-            }
-        }
         if let Some(written) = write(&api, &request, &plan).await? {
             publish(&api, &written, trace).await;
             let wholes = written.into_iter().map(Whole::new).collect();
             return Ok(answer(wholes));
         }
+        if let Some(before) = answered(&api, &request).await? {
+            return answer_again(&api, &before, trace).await;
+        }
     }
     let message = "others launched at the very same moment, again and again";
     Err(Refusal::invalid("ServiceUnavailable", message).status(StatusCode::SERVICE_UNAVAILABLE))
+}
+
+/// What the request's token was answered, if it has one that was used.
+async fn answered(api: &Api, request: &LaunchRequest) -> Result<Option<Answered>, Refusal> {
+    let Some(token) = &request.client_token else { return Ok(None) };
+    token::check(token)?;
+    Answered::find(&*api.ports.store, &api.options.tenant, token, request).await
+}
+
+/// Something that the request names, and that cannot be: 400 as in EC2, for the path is there.
+fn named(field: &str, reason: Reason) -> Refusal {
+    Refusal::from(reason).status(StatusCode::BAD_REQUEST).about(field)
 }
 
 fn answer(wholes: Vec<Whole>) -> (StatusCode, Json<Value>) {
@@ -179,9 +194,6 @@ async fn plan(api: &Api, request: &LaunchRequest) -> Result<Plan, Refusal> {
     if !(1..=COUNT_MAX).contains(&count) {
         let message = format!("`count` has to be 1 to {COUNT_MAX}, not {count}");
         return Err(Refusal::value("count", message));
-    }
-    if let Some(token) = &request.client_token {
-        token::check(token)?;
     }
     if request.user_data.as_ref().is_some_and(|data| data.len() > USER_DATA_BYTES_MAX) {
         let message = format!("user data has at most {USER_DATA_BYTES_MAX} bytes");
@@ -302,16 +314,17 @@ async fn zone(api: &Api, request: &LaunchRequest, count: u32) -> Result<Option<S
             );
         }
     }
-    let bad_zone = |zone: &&String| zone.is_empty() || zone.len() > 64;
-    if request.zone.as_ref().filter(bad_zone).is_some() {
-        return Err(Refusal::value(
-            "zone",
-            "a zone has 1 to 64 characters; GET /v1/capacity lists them",
-        ));
+    // A zone is named as a host is.
+    if let Some(zone) = &request.zone
+        && HostId::parse(zone).is_err()
+    {
+        let message = "a zone has 1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or \
+                       digit; GET /v1/capacity lists them";
+        return Err(Refusal::value("zone", message));
     }
     let Some(subnet_id) = &request.subnet_id else { return Ok(request.zone.clone()) };
     let found = subnets::get(&api.ports, &api.options.tenant, subnet_id).await?;
-    let subnet = found.map_err(|reason| Refusal::from(reason).about("subnet_id"))?;
+    let subnet = found.map_err(|reason| named("subnet_id", reason))?;
     match &request.zone {
         Some(zone) if *zone != subnet.zone => {
             let message = format!("{subnet_id} lies in {}, not in {zone}", subnet.zone);
@@ -330,7 +343,7 @@ async fn groups(api: &Api, request: &LaunchRequest) -> Result<Vec<String>, Refus
     }
     for group in &groups {
         let found = security_groups::get(&*api.ports.store, &api.options.tenant, group).await?;
-        found.map_err(|reason| Refusal::from(reason).about("security_group_ids"))?;
+        found.map_err(|reason| named("security_group_ids", reason))?;
     }
     Ok(groups)
 }
@@ -339,7 +352,7 @@ async fn check_role(api: &Api, request: &LaunchRequest) -> Result<(), Refusal> {
     let Some(role) = &request.role else { return Ok(()) };
     let found =
         eventplane_security::roles::get(&*api.ports.store, &api.options.tenant, role).await?;
-    found.map_err(|reason| Refusal::from(reason).about("role"))?;
+    found.map_err(|reason| named("role", reason))?;
     Ok(())
 }
 

@@ -2,10 +2,10 @@
 
 use crate::Shared;
 use crate::error::Refusal;
-use crate::extract::Body;
+use crate::extract::{Body, Path};
 use crate::view::instance_id;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use eventplane_domain::InstanceId;
 use eventplane_engine::Receipt;

@@ -4,9 +4,10 @@
 use crate::Shared;
 use crate::answer::rfc3339;
 use crate::error::Refusal;
+use crate::extract::Path;
 use crate::view::{HOLDERS, Whole, instance_id, read};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use eventplane_domain::Millis;
 use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;

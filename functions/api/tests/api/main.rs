@@ -1,0 +1,8 @@
+//! The api through its router: a store in memory, a bus that remembers, a clock that is set.
+#![allow(missing_docs)]
+
+mod hosts;
+mod instances;
+mod launch;
+mod refusals;
+mod world;

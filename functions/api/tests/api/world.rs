@@ -1,0 +1,269 @@
+//! A small world around the router.
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use eventplane_api::{Api, Options, router};
+use eventplane_capacity::Capacity;
+use eventplane_domain::{InstanceId, Millis, Tenant};
+use eventplane_engine::{
+    Chance, Clock, DeadLetter, DeadLetters, Dice, Fault, Function, Handler, Ports, Publisher, Step,
+};
+use eventplane_events::{Entry, Event, envelope, read};
+use eventplane_handoff::Handoff;
+use eventplane_instances::{Record, record_key};
+use eventplane_keys::LocalMasterKey;
+use eventplane_local::store::EmbeddedStore;
+use eventplane_network::Networking;
+use eventplane_security::Security;
+use eventplane_storage::Storage;
+use eventplane_store::Store;
+use http_body_util::BodyExt;
+use serde_json::Value;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use tower::ServiceExt;
+
+pub(crate) const NOW: Millis = Millis(1_795_000_000_000);
+pub(crate) const ZONE: &str = "zone-a";
+
+/// A bus that remembers what it took, and takes nothing while it is down.
+#[derive(Default)]
+pub(crate) struct Bus {
+    events: Mutex<Vec<Event>>,
+    down: AtomicBool,
+}
+
+#[async_trait]
+impl Publisher for Bus {
+    async fn publish(&self, entries: Vec<Entry>) -> Result<(), Fault> {
+        let total = entries.len();
+        if self.down.load(Ordering::Relaxed) {
+            return Err(Fault::Publish { failed: total, total, message: "down".to_owned() });
+        }
+        let read = |entry: &Entry| read(&message(entry)).expect("what is published is readable");
+        self.events.lock().expect("not poisoned").extend(entries.iter().map(read));
+        Ok(())
+    }
+}
+
+fn message(entry: &Entry) -> String {
+    envelope(entry, "0", "2026-11-18T00:26:40Z")
+}
+
+struct Set(AtomicI64);
+
+impl Clock for Set {
+    fn now(&self) -> Millis {
+        Millis(self.0.load(Ordering::Relaxed))
+    }
+}
+
+struct Seeded(Mutex<Dice>);
+
+impl Chance for Seeded {
+    fn fill(&self, bytes: &mut [u8]) {
+        let mut dice = self.0.lock().expect("not poisoned");
+        bytes.fill_with(|| dice.draw().to_le_bytes()[0]);
+    }
+}
+
+/// Dead letters in a list.
+#[derive(Default)]
+pub(crate) struct Letters {
+    pub(crate) kept: Mutex<Vec<DeadLetter>>,
+}
+
+#[async_trait]
+impl DeadLetters for Letters {
+    async fn list(&self, function: Option<&str>, limit: usize) -> Result<Vec<DeadLetter>, Fault> {
+        let kept = self.kept.lock().expect("not poisoned");
+        let of = |letter: &&DeadLetter| function.is_none_or(|name| name == letter.function);
+        Ok(kept.iter().filter(of).take(limit).cloned().collect())
+    }
+    async fn get(&self, id: &str) -> Result<Option<DeadLetter>, Fault> {
+        let kept = self.kept.lock().expect("not poisoned");
+        Ok(kept.iter().find(|letter| letter.id == id).cloned())
+    }
+    async fn redrive(&self, id: &str) -> Result<bool, Fault> {
+        let mut kept = self.kept.lock().expect("not poisoned");
+        let before = kept.len();
+        kept.retain(|letter| letter.id != id);
+        Ok(kept.len() < before)
+    }
+}
+
+/// An answer of the api.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    /// The body of an answer that has to have this status.
+    pub(crate) fn with(self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.body);
+        self.body
+    }
+    /// What the error has under `name`.
+    pub(crate) fn error(&self, name: &str) -> &str {
+        self.body["error"][name].as_str().unwrap_or_default()
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) store: Arc<EmbeddedStore>,
+    pub(crate) ports: Ports,
+    pub(crate) letters: Arc<Letters>,
+    pub(crate) router: Router,
+    master: Arc<LocalMasterKey>,
+    bus: Arc<Bus>,
+    clock: Arc<Set>,
+}
+
+impl World {
+    /// A world with one host, `host-1`, in [`ZONE`].
+    pub(crate) async fn new() -> World {
+        let world = World::empty();
+        world.register("host-1").await;
+        world
+    }
+
+    pub(crate) fn empty() -> World {
+        let tables = [
+            eventplane_instances::TABLE,
+            eventplane_capacity::TABLE,
+            eventplane_network::TABLE,
+            eventplane_storage::TABLE,
+            eventplane_security::TABLE,
+            eventplane_handoff::TABLE,
+        ];
+        let store = Arc::new(EmbeddedStore::in_memory(&tables).expect("a store in memory"));
+        let bus = Arc::new(Bus::default());
+        let clock = Arc::new(Set(AtomicI64::new(NOW.0)));
+        let chance = Arc::new(Seeded(Mutex::new(Dice::new(7))));
+        let ports = Ports {
+            store: store.clone(),
+            bus: bus.clone(),
+            clock: clock.clone(),
+            chance: chance.clone(),
+        };
+        let letters = Arc::new(Letters::default());
+        let master = Arc::new(LocalMasterKey::from_bytes("test", [7; 32], chance));
+        let router = router(Api {
+            ports: ports.clone(),
+            waiter: store.clone(),
+            dead_letters: letters.clone(),
+            master: master.clone(),
+            options: Options::default(),
+        });
+        World { store, ports, letters, router, master, bus, clock }
+    }
+
+    pub(crate) fn pass(&self, ms: i64) {
+        self.clock.0.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn bus_is_down(&self, down: bool) {
+        self.bus.down.store(down, Ordering::Relaxed);
+    }
+
+    /// What was published since anybody last looked.
+    pub(crate) fn published(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.bus.events.lock().expect("not poisoned"))
+    }
+
+    /// The names of what was published since anybody last looked.
+    pub(crate) fn published_names(&self) -> Vec<&'static str> {
+        self.published().iter().map(|event| event.data.name()).collect()
+    }
+
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+            .body(Body::from(body))
+            .expect("a request");
+        let Ok(response) = self.router.clone().oneshot(request).await;
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.expect("a body").to_bytes();
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|error| panic!("{path}: {error}: {bytes:?}"));
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, vec![]).await
+    }
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.send(Method::DELETE, path, vec![]).await
+    }
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::POST, path, body.to_string().into_bytes()).await
+    }
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::PUT, path, body.to_string().into_bytes()).await
+    }
+
+    /// Launches, and returns the instances' ids.
+    pub(crate) async fn launch(&self, body: &Value) -> Vec<InstanceId> {
+        ids(&self.post("/v1/instances", body).await.with(202))
+    }
+
+    pub(crate) async fn register(&self, host: &str) {
+        let registration = eventplane_agent::wire::Registration {
+            host_id: host.to_owned(),
+            zone: ZONE.to_owned(),
+            rack: "rack-1".to_owned(),
+            vcpus: 64,
+            memory_mib: 262_144,
+            network_mbps: 25_000,
+            gpus: None,
+        };
+        let body = serde_json::to_value(registration).expect("plain data");
+        self.post("/v1/hosts", &body).await.with(200);
+    }
+
+    /// Lets one function handle these events, and returns what it published.
+    pub(crate) async fn hear<S: Step>(&self, step: S, events: &[Event]) -> Vec<Event> {
+        let function = Function::new(step, self.ports.clone());
+        for event in events {
+            function.handle(&message(&event.entry())).await.expect("handled");
+        }
+        self.published()
+    }
+
+    /// Lets the steps handle what was published, until the handoff has it all.
+    pub(crate) async fn hand_off(&self) {
+        let chance = self.ports.chance.clone();
+        let placed = self.hear(Capacity, &self.published()).await;
+        let mut joined = self.hear(Networking, &placed).await;
+        joined.extend(self.hear(Storage::new(self.master.clone(), chance.clone()), &placed).await);
+        joined.extend(self.hear(Security::new(self.master.clone(), chance), &placed).await);
+        self.hear(Handoff, &joined).await;
+    }
+
+    /// The record as it stands.
+    pub(crate) async fn record(&self, id: &InstanceId) -> Record {
+        let key = record_key(&Tenant::local(), id);
+        let item = self.store.get(&key).await.expect("read").expect("there is a record");
+        Record::read(&item).expect("a record")
+    }
+}
+
+/// The instances' ids in an answer.
+pub(crate) fn ids(answer: &Value) -> Vec<InstanceId> {
+    let id = |one: &Value| InstanceId::parse(one["instance_id"].as_str().expect("an id"));
+    let instances = answer["instances"].as_array().expect("a list");
+    instances.iter().map(|one| id(one).expect("well formed")).collect()
+}
+
+/// The function that keeps the records.
+pub(crate) fn instances() -> eventplane_instances::Instances {
+    eventplane_instances::Instances { launch_deadline_ms: Options::default().launch_deadline_ms }
+}
