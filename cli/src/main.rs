@@ -1,3 +1,7 @@
 //! The `eventplane` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(eventplane::run(std::env::args_os(), &mut eventplane::Screen::standard()))
+}

@@ -1,0 +1,253 @@
+//! The words of the command.
+
+use crate::problem::EXIT_CODES;
+use crate::show::Output;
+use clap::{Args, Parser, Subcommand};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// Where a plane is, unless told otherwise.
+pub(crate) const ENDPOINT: &str = "http://127.0.0.1:7878";
+/// The port of `up`, unless told otherwise.
+pub(crate) const PORT: u16 = 7878;
+/// The most simulated hosts of one process.
+const HOSTS_MAX: i64 = 100_000;
+/// The zones of simulated hosts, unless told otherwise.
+const ZONES: &str = "zone-a,zone-b,zone-c";
+
+/// A control plane for machines, in the shape of EC2.
+#[derive(Debug, Parser)]
+#[command(name = "eventplane", version, after_help = EXIT_CODES, propagate_version = true)]
+pub(crate) struct Cli {
+    /// Where the control plane is.
+    #[arg(long, global = true, env = "EVENTPLANE_ENDPOINT", default_value = ENDPOINT)]
+    pub(crate) endpoint: String,
+    /// How to print: a table on a terminal and JSON in a pipe, unless told otherwise.
+    #[arg(long, global = true, value_enum)]
+    pub(crate) output: Option<Output>,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Show a whole control plane at work: launches, a broken step, a refusal, and the end.
+    Demo {
+        /// End when all is shown, instead of staying up.
+        #[arg(long)]
+        exit: bool,
+    },
+    /// Run a control plane with simulated hosts in this process.
+    Up(Up),
+    /// Run simulated hosts against a control plane.
+    Agent(Agent),
+    /// Launch instances.
+    Launch(Box<Launch>),
+    /// List instances.
+    List(List),
+    /// Show all of one instance.
+    Describe {
+        /// Its id.
+        id: String,
+    },
+    /// Show what each step did for an instance, when and why, as a waterfall.
+    Events {
+        /// The instance's id.
+        id: String,
+    },
+    /// Terminate instances.
+    Terminate {
+        /// Their ids.
+        #[arg(required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// List hosts; drain one, return it to work, or give your word that it is dead.
+    Hosts {
+        #[command(subcommand)]
+        verb: Option<HostVerb>,
+    },
+    /// Show what the hosts have and what is free.
+    Capacity,
+    /// List instance types.
+    Types,
+    /// List, show and redrive what functions could not handle.
+    DeadLetters {
+        #[command(subcommand)]
+        verb: LetterVerb,
+    },
+    /// Show and verify the audit chain of an instance.
+    Audit {
+        /// The instance's id.
+        id: String,
+    },
+    /// Say whether an event pattern matches an event: prints `true` or `false`.
+    TestPattern {
+        /// The file with the pattern.
+        #[arg(long)]
+        pattern: PathBuf,
+        /// The file with the event.
+        #[arg(long)]
+        event: PathBuf,
+    },
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Where everything is kept; in memory without it.
+    #[arg(long)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The port; 0 for a free one.
+    #[arg(long, default_value_t = PORT)]
+    pub(crate) port: u16,
+    /// The address to listen at. Others than loopback let everybody in who reaches it.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) listen: IpAddr,
+    /// How many simulated hosts.
+    #[arg(long, default_value_t = 12, value_parser = hosts())]
+    pub(crate) hosts: u32,
+    /// Their zones.
+    #[arg(long, value_delimiter = ',', default_value = ZONES)]
+    pub(crate) zones: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Agent {
+    /// How many simulated hosts.
+    #[arg(long, value_parser = hosts())]
+    pub(crate) simulated: u32,
+    /// Their zones.
+    #[arg(long, value_delimiter = ',', default_value = ZONES)]
+    pub(crate) zones: Vec<String>,
+    /// Where the hosts keep what they run and have promised; they forget without it.
+    #[arg(long)]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Launch {
+    /// The instance type, such as t3.micro.
+    pub(crate) instance_type: String,
+    /// How many, each a launch of its own.
+    #[arg(long)]
+    pub(crate) count: Option<u32>,
+    /// The zone.
+    #[arg(long)]
+    pub(crate) zone: Option<String>,
+    /// The subnet's id.
+    #[arg(long)]
+    pub(crate) subnet: Option<String>,
+    /// The private address.
+    #[arg(long)]
+    pub(crate) private_ip: Option<String>,
+    /// A security group's id; may be given more than once.
+    #[arg(long = "security-group")]
+    pub(crate) security_groups: Vec<String>,
+    /// The image's id.
+    #[arg(long)]
+    pub(crate) image: Option<String>,
+    /// A data volume; may be given more than once. As GIB, or as names and values such as
+    /// `size_gib=100,volume_type=io2,iops=3000,device=/dev/sdf,delete_on_termination=false`.
+    #[arg(long = "volume", value_parser = crate::body::volume)]
+    pub(crate) volumes: Vec<serde_json::Value>,
+    /// The instance's role.
+    #[arg(long)]
+    pub(crate) role: Option<String>,
+    /// A tag as KEY=VALUE; may be given more than once.
+    #[arg(long = "tag", value_parser = crate::body::tag)]
+    pub(crate) tags: Vec<(String, String)>,
+    /// A file with user data.
+    #[arg(long)]
+    pub(crate) user_data: Option<PathBuf>,
+    /// Makes repeating this launch harmless.
+    #[arg(long)]
+    pub(crate) client_token: Option<String>,
+    /// How to choose hosts: spread or pack.
+    #[arg(long)]
+    pub(crate) strategy: Option<String>,
+    /// Only say whether the request is in order.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) wait: Wait,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Wait {
+    /// Wait until it is done.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait, in seconds.
+    #[arg(long, default_value_t = 120, requires = "wait", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) timeout_s: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only this state.
+    #[arg(long)]
+    pub(crate) state: Option<String>,
+    /// Only this zone.
+    #[arg(long)]
+    pub(crate) zone: Option<String>,
+    /// Only this instance type.
+    #[arg(long = "type")]
+    pub(crate) instance_type: Option<String>,
+    /// Only what has this tag, as KEY or KEY=VALUE.
+    #[arg(long)]
+    pub(crate) tag: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HostVerb {
+    /// Put nothing new on a host; what runs there runs on.
+    Drain {
+        /// Its id.
+        id: String,
+    },
+    /// Use a drained host again.
+    Return {
+        /// Its id.
+        id: String,
+    },
+    /// Give your word that a host runs nothing, now or ever again: what it held is given back.
+    Dead {
+        /// Its id.
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LetterVerb {
+    /// List dead letters.
+    List {
+        /// Only those of this function.
+        #[arg(long)]
+        function: Option<String>,
+    },
+    /// Show one with its message.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Deliver one to its function again, or all.
+    #[command(group = clap::ArgGroup::new("which").required(true))]
+    Redrive {
+        /// Its id.
+        #[arg(group = "which")]
+        id: Option<String>,
+        /// All of them.
+        #[arg(long, group = "which")]
+        all: bool,
+    },
+}
+
+fn hosts() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(0..=HOSTS_MAX)
+}

@@ -1,0 +1,125 @@
+//! The control plane, as the verbs of the command see it.
+
+use crate::problem::{Problem, Refusal};
+use eventplane_agent::{Http, Method, Transport};
+use serde_json::Value;
+use std::time::Duration;
+
+/// How long an answer may take beyond the wait that was asked for.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest wait that is asked for in one request, in seconds.
+const WAIT_S_MAX: u64 = 20;
+/// How soon a plane that does not wait is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A client of one endpoint.
+#[derive(Clone)]
+pub(crate) struct Client {
+    http: Http,
+}
+
+impl Client {
+    pub(crate) fn new(endpoint: &str) -> Result<Self, Problem> {
+        let http = Http::new(endpoint).map_err(|error| Problem::Input(error.to_string()))?;
+        Ok(Client { http })
+    }
+
+    pub(crate) fn endpoint(&self) -> &str {
+        self.http.endpoint()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, Problem> {
+        self.send(Method::GET, path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value, Problem> {
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Value, Problem> {
+        self.send(Method::PUT, path, Some(body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Result<Value, Problem> {
+        self.send(Method::DELETE, path, None).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Problem> {
+        let body = body.map(|body| body.to_string().into_bytes());
+        let unreachable =
+            |why: String| Problem::Unreachable { endpoint: self.endpoint().to_owned(), why };
+        let sent = self.http.send(method, path, body);
+        let answer = tokio::time::timeout(PATIENCE + Duration::from_secs(WAIT_S_MAX), sent).await;
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(unreachable(error.to_string())),
+            Err(_) => return Err(unreachable("no answer in time".to_owned())),
+        };
+        if !answer.is_success() {
+            return Err(Problem::Refused(Refusal::read(answer.status, &answer.body)));
+        }
+        if answer.body.is_empty() {
+            return Ok(Value::Null);
+        }
+        answer.json().map_err(|error| {
+            Problem::Failed(format!("{} answered with no JSON ({error})", self.endpoint()))
+        })
+    }
+
+    /// All pages of a list: the items under `name`, each page's `next` leading to the next.
+    pub(crate) async fn list(&self, path: &str, name: &str) -> Result<Vec<Value>, Problem> {
+        let mut all = Vec::new();
+        let mut next: Option<String> = None;
+        loop {
+            let join = if path.contains('?') { '&' } else { '?' };
+            let page = match &next {
+                None => self.get(path).await?,
+                Some(token) => self.get(&format!("{path}{join}next={}", encode(token))).await?,
+            };
+            all.extend(page[name].as_array().cloned().unwrap_or_default());
+            match page["next"].as_str() {
+                Some(token) if !token.is_empty() => next = Some(token.to_owned()),
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    /// The instance, once it is in the state `until` or one that cannot lead there, or when
+    /// `patience` has passed.
+    pub(crate) async fn instance_until(
+        &self,
+        id: &str,
+        until: &str,
+        patience: Duration,
+    ) -> Result<Value, Problem> {
+        let end = tokio::time::Instant::now() + patience;
+        loop {
+            let left = end.saturating_duration_since(tokio::time::Instant::now());
+            let wait_s = left.as_secs().min(WAIT_S_MAX);
+            let path = format!("/v1/instances/{id}?until={until}&wait={wait_s}");
+            let instance = self.get(&path).await?;
+            let state = instance["state"].as_str().unwrap_or_default();
+            if state == until || state == "terminated" || left.is_zero() {
+                return Ok(instance);
+            }
+            // A plane that does not wait is asked again, gently.
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+}
+
+/// A text as part of a query string.
+pub(crate) fn encode(text: &str) -> String {
+    let one = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(one).collect()
+}

@@ -1,0 +1,120 @@
+//! What can go wrong for a user of the command, and the exit code that says it to programs.
+
+use serde_json::Value;
+use std::fmt::Write as _;
+use thiserror::Error;
+
+/// The exit codes, as `--help` has them.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the control plane refused, or what was asked for has failed
+  2  bad usage or bad input; nothing was sent
+  3  the endpoint cannot be reached
+  4  waited in vain: what was asked for may still happen";
+
+/// Why a command did not do what it was to do.
+#[derive(Debug, Error)]
+pub(crate) enum Problem {
+    /// The control plane answered with an error.
+    #[error("{}", .0.text())]
+    Refused(Refusal),
+    /// What was asked for was accepted and then failed, or a part of it was refused.
+    #[error("error: {0}")]
+    Failed(String),
+    /// As above, and it has been shown already.
+    #[error("")]
+    Shown(Box<Problem>),
+    /// Nothing was sent, because what was given cannot be right.
+    #[error("error: {0}")]
+    Input(String),
+    /// No answer came.
+    #[error(
+        "error: cannot reach {endpoint} ({why})\n hint: start a plane with `eventplane up`, \
+             or say where one is with --endpoint or EVENTPLANE_ENDPOINT"
+    )]
+    Unreachable {
+        /// Where it was sent.
+        endpoint: String,
+        /// What came back instead.
+        why: String,
+    },
+    /// The patience that was asked for is at its end.
+    #[error("error: {0}")]
+    TimedOut(String),
+}
+
+impl Problem {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Problem::Refused(_) | Problem::Failed(_) => 1,
+            Problem::Shown(problem) => problem.exit_code(),
+            Problem::Input(_) => 2,
+            Problem::Unreachable { .. } => 3,
+            Problem::TimedOut(_) => 4,
+        }
+    }
+}
+
+/// An error of the control plane, as its body has it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    pub(crate) code: String,
+    message: String,
+    hint: Option<String>,
+    request_id: Option<String>,
+}
+
+impl Refusal {
+    /// Reads the error out of an answer; an answer of something else is shown as it is.
+    pub(crate) fn read(status: u16, body: &[u8]) -> Refusal {
+        let json: Value = serde_json::from_slice(body).unwrap_or_default();
+        let error = json.get("error").filter(|error| error.is_object()).unwrap_or(&json);
+        let text = |name: &str| {
+            let value = error.get(name).or_else(|| json.get(name));
+            value.and_then(Value::as_str).map(str::to_owned)
+        };
+        let raw = || String::from_utf8_lossy(body).chars().take(200).collect::<String>();
+        Refusal {
+            status,
+            code: text("code").unwrap_or_else(|| format!("status {status}")),
+            message: text("message").unwrap_or_else(raw),
+            hint: text("hint"),
+            request_id: text("request_id"),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("error: {}: {}", self.code, self.message);
+        if let Some(hint) = &self.hint {
+            let _ = write!(text, "\n hint: {hint}");
+        }
+        if let Some(id) = &self.request_id {
+            let _ = write!(text, "\n request id: {id}");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_shown_with_its_code_its_message_and_its_hint() {
+        let body = br#"{"error":{"code":"InvalidInstanceType","message":"no `x9`",
+            "hint":"one of t3.micro","class":"invalid"},"request_id":"req-1"}"#;
+        let refusal = Refusal::read(400, body);
+        assert_eq!(
+            Problem::Refused(refusal).to_string(),
+            "error: InvalidInstanceType: no `x9`\n hint: one of t3.micro\n request id: req-1"
+        );
+    }
+
+    #[test]
+    fn an_answer_of_something_else_is_shown_as_it_is() {
+        let refusal = Refusal::read(502, b"<html>bad gateway</html>");
+        assert_eq!(refusal.text(), "error: status 502: <html>bad gateway</html>");
+    }
+}

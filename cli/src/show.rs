@@ -1,0 +1,196 @@
+//! What a command prints: tables for people, JSON for programs.
+
+use clap::ValueEnum;
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
+use serde_json::Value;
+use std::io::{self, IsTerminal, Write};
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// As the API answers.
+    Json,
+    /// For people.
+    Table,
+}
+
+/// A colour of the command; without colour it is nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ink {
+    Bold,
+    Dim,
+    Green,
+    Red,
+    Yellow,
+    Cyan,
+}
+
+impl Ink {
+    fn colour(self) -> Color {
+        match self {
+            Ink::Bold => Color::Reset,
+            Ink::Dim => Color::DarkGrey,
+            Ink::Green => Color::Green,
+            Ink::Red => Color::Red,
+            Ink::Yellow => Color::Yellow,
+            Ink::Cyan => Color::Cyan,
+        }
+    }
+}
+
+/// Where a command prints: what was asked for on one side, progress and errors on the other.
+pub struct Screen {
+    out: Box<dyn Write + Send>,
+    err: Box<dyn Write + Send>,
+    /// Whether people read what was asked for; programs get JSON.
+    for_people: bool,
+    has_colour: bool,
+    /// Whether somebody watches the progress.
+    is_watched: bool,
+    /// Whether a line of progress stands there.
+    has_progress: bool,
+}
+
+impl Screen {
+    /// The process's own standard output and standard error.
+    #[must_use]
+    pub fn standard() -> Self {
+        let for_people = io::stdout().is_terminal();
+        // See https://no-color.org: set and not empty.
+        let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Screen {
+            out: Box::new(io::stdout()),
+            err: Box::new(io::stderr()),
+            for_people,
+            has_colour: for_people && !is_plain,
+            is_watched: io::stderr().is_terminal(),
+            has_progress: false,
+        }
+    }
+
+    /// Two pipes: JSON unless tables are asked for, no colour, no progress.
+    #[must_use]
+    pub fn pipes(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
+        Screen {
+            out,
+            err,
+            for_people: false,
+            has_colour: false,
+            is_watched: false,
+            has_progress: false,
+        }
+    }
+
+    /// Prints as asked for, whatever stands at the other end.
+    pub(crate) fn choose(&mut self, output: Option<Output>) {
+        if let Some(output) = output {
+            self.for_people = output == Output::Table;
+        }
+    }
+
+    /// `text` in this colour.
+    pub(crate) fn ink(&self, ink: Ink, text: impl AsRef<str>) -> String {
+        let code = match ink {
+            Ink::Bold => 1,
+            Ink::Dim => 2,
+            Ink::Red => 31,
+            Ink::Green => 32,
+            Ink::Yellow => 33,
+            Ink::Cyan => 36,
+        };
+        let text = text.as_ref();
+        if self.has_colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// The command line's own words, in colour where there is colour.
+    pub(crate) fn help(&self, error: &clap::Error) -> String {
+        let text = error.render();
+        if self.has_colour { text.ansi().to_string() } else { text.to_string() }
+    }
+
+    /// A state in its colour.
+    pub(crate) fn state(&self, state: &str) -> String {
+        self.ink(ink_of_state(state), state)
+    }
+
+    /// The value as JSON, or the text that `table` makes of it.
+    pub(crate) fn either(&mut self, value: &Value, table: impl FnOnce(&Self) -> String) {
+        let text = if self.for_people { table(self) } else { format!("{value:#}") };
+        self.line(text);
+    }
+
+    /// A line of what was asked for. Whoever has closed the pipe wants no more: that is no error.
+    pub(crate) fn line(&mut self, text: impl AsRef<str>) {
+        self.clear_progress();
+        let _ = writeln!(self.out, "{}", text.as_ref()).and_then(|()| self.out.flush());
+    }
+
+    /// A line beside what was asked for: errors, and what programs need not read.
+    pub(crate) fn aside(&mut self, text: impl AsRef<str>) {
+        self.clear_progress();
+        let _ = writeln!(self.err, "{}", text.as_ref());
+    }
+
+    /// Progress: one line that the next one overwrites, if somebody watches.
+    pub(crate) fn progress(&mut self, text: &str) {
+        if self.is_watched {
+            let _ = write!(self.err, "\r\x1b[2K{text}").and_then(|()| self.err.flush());
+            self.has_progress = true;
+        }
+    }
+
+    fn clear_progress(&mut self) {
+        if std::mem::take(&mut self.has_progress) {
+            let _ = write!(self.err, "\r\x1b[2K").and_then(|()| self.err.flush());
+        }
+    }
+
+    /// A table with these headings. The columns of [`STATES`] hold states, each in its colour.
+    pub(crate) fn table(&self, headings: &[&str], rows: Vec<Vec<String>>) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_content_arrangement(ContentArrangement::Disabled);
+        if self.has_colour {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        table.set_header(headings.iter().map(|text| Cell::new(text).add_attribute(Attribute::Dim)));
+        for row in rows {
+            let cells = headings.iter().zip(row).map(|(heading, text)| {
+                let cell = Cell::new(&text);
+                if STATES.contains(heading) { cell.fg(ink_of_state(&text).colour()) } else { cell }
+            });
+            table.add_row(cells);
+        }
+        let text = table.to_string();
+        text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// The headings under which states stand.
+const STATES: [&str; 3] = ["STATE", "BEFORE", "NOW"];
+
+fn ink_of_state(state: &str) -> Ink {
+    match state {
+        "running" | "active" => Ink::Green,
+        "pending" | "stopping" | "shutting-down" | "draining" => Ink::Yellow,
+        "dead" => Ink::Red,
+        _ => Ink::Dim,
+    }
+}
+
+/// The value at `path` (names joined by `/`; itself without one) as a text, or a dash.
+pub(crate) fn text_at(value: &Value, path: &str) -> String {
+    let found = if path.is_empty() { Some(value) } else { value.pointer(&format!("/{path}")) };
+    match found {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) if text.is_empty() => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(all)) if all.is_empty() => "-".to_owned(),
+        Some(Value::Array(all)) if all.iter().all(Value::is_string) => {
+            all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+        }
+        Some(other) => other.to_string(),
+    }
+}
