@@ -1,1 +1,5 @@
-//! What no single crate can say: each file of `tests/` is about one such thing.
+//! What no single crate can say: each file of `tests/` is about one such thing. Here is what they
+//! share: a plane to talk to, and its books.
+
+pub mod books;
+pub mod site;
