@@ -2,9 +2,9 @@
 
 use crate::Shared;
 use crate::error::Refusal;
-use crate::extract::Body;
+use crate::extract::{Body, Path};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use eventplane_domain::{Reason, Tenant};
 use eventplane_instances as instances;

@@ -2,9 +2,9 @@
 
 use crate::Shared;
 use crate::error::Refusal;
-use crate::extract::Body;
+use crate::extract::{Body, Path};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use eventplane_network::manage::route_tables::{self, DeleteRoute, RouteTableView, RouteView};
 use eventplane_network::manage::security_groups::{self, CreateGroup, GroupView, Rule};

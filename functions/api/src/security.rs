@@ -3,12 +3,13 @@
 use crate::Shared;
 use crate::error::Refusal;
 use crate::extract::{Body, Path};
-use crate::view::instance_id;
+use crate::view::{instance_id, no_instance};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use eventplane_domain::InstanceId;
 use eventplane_engine::Receipt;
+use eventplane_instances::record_key;
 use eventplane_security::{audit, audit_of, document_of, published_keys, receipt_key, roles};
 use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
@@ -60,12 +61,15 @@ async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn receipt(api: &Shared, id: &InstanceId) -> Result<Receipt, Refusal> {
-    let item = api.ports.store.get(&receipt_key(&api.options.tenant, id)).await?;
-    Receipt::read(item.as_ref())?.ok_or_else(|| {
-        let message = format!("nothing was granted or refused to {id} yet");
-        Refusal::not_found("InvalidInstanceID.NotFound", message)
-    })
+/// What security has recorded of an instance; nothing while it has not been asked yet.
+async fn receipt(api: &Shared, id: &InstanceId) -> Result<Option<Receipt>, Refusal> {
+    let tenant = &api.options.tenant;
+    let keys = [record_key(tenant, id), receipt_key(tenant, id)];
+    let items = api.ports.store.batch_get(&keys).await?;
+    if items.iter().all(Option::is_none) {
+        return Err(no_instance(id));
+    }
+    Ok(Receipt::read(items[1].as_ref())?)
 }
 
 /// Who asked, and what was granted, refused and revoked; and whether the record is as it was
@@ -78,7 +82,11 @@ async fn audit_record(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
     let id = instance_id(&id)?;
-    let (entries, head) = audit_of(&receipt(&api, &id).await?);
+    // Where nothing was asked yet there is nothing to verify, and nothing that is broken.
+    let Some(receipt) = receipt(&api, &id).await? else {
+        return Ok(Json(json!({ "instance_id": id, "entries": [], "verified": null })));
+    };
+    let (entries, head) = audit_of(&receipt);
     let broken = audit::verify(&entries, &head).err().map(|broken| broken.to_string());
     Ok(Json(json!({
         "instance_id": id,
@@ -98,9 +106,11 @@ async fn identity(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
     let id = instance_id(&id)?;
-    let document = document_of(&receipt(&api, &id).await?).ok_or_else(|| {
-        let message = format!("{id} has no identity any more: it was revoked, or refused");
-        Refusal::not_found("InvalidInstanceID.NotFound", message)
+    let document = receipt(&api, &id).await?.as_ref().and_then(document_of).ok_or_else(|| {
+        let message = format!(
+            "{id} has no identity: it is not granted yet, was refused, or was revoked at the end"
+        );
+        Refusal::not_found("InvalidIdentity.NotFound", message)
     })?;
     Ok(Json(json!(document)))
 }

@@ -54,10 +54,13 @@ pub(crate) async fn read(
     id: &InstanceId,
 ) -> Result<Whole, Refusal> {
     let mut found = read_all(store, tenant, std::slice::from_ref(id)).await?;
-    found.pop().flatten().ok_or_else(|| {
-        let message = format!("there is no instance {id}");
-        Refusal::not_found("InvalidInstanceID.NotFound", message).about("instance_id")
-    })
+    found.pop().flatten().ok_or_else(|| no_instance(id))
+}
+
+/// The refusal when there is no such instance.
+pub(crate) fn no_instance(id: &InstanceId) -> Refusal {
+    let message = format!("there is no instance {id}");
+    Refusal::not_found("InvalidInstanceID.NotFound", message).about("instance_id")
 }
 
 /// The id in a path.

@@ -5,4 +5,5 @@ mod hosts;
 mod instances;
 mod launch;
 mod refusals;
+mod security;
 mod world;

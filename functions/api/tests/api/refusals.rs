@@ -221,27 +221,82 @@ async fn paths_methods_and_queries_that_are_not_right_are_refused_in_the_same_fo
 }
 
 #[tokio::test]
-async fn the_document_describes_every_path() {
+async fn the_document_describes_every_path_and_nothing_that_it_names_is_missing() {
     let world = World::empty();
     let document = world.get("/openapi.json").await.with(200);
     assert!(document["openapi"].as_str().expect("a version").starts_with("3.1"));
-    let paths = document["paths"].as_object().expect("paths");
-    for path in [
+    let paths: Vec<&str> =
+        document["paths"].as_object().expect("paths").keys().map(String::as_str).collect();
+    let described = [
         "/health",
-        "/v1/instance-types",
-        "/v1/instances",
-        "/v1/instances/{instance_id}",
-        "/v1/instances/{instance_id}/events",
+        "/v1/capacity",
+        "/v1/dead-letters",
+        "/v1/dead-letters/redrive",
+        "/v1/dead-letters/{id}",
+        "/v1/dead-letters/{id}/redrive",
         "/v1/hosts",
         "/v1/hosts/{host_id}",
         "/v1/hosts/{host_id}/assignments",
         "/v1/hosts/{host_id}/reports",
-        "/v1/capacity",
-        "/v1/dead-letters",
-        "/v1/dead-letters/{id}",
-        "/v1/dead-letters/{id}/redrive",
-        "/v1/dead-letters/redrive",
-    ] {
-        assert!(paths.contains_key(path), "{path} is not described");
+        "/v1/images",
+        "/v1/instance-types",
+        "/v1/instances",
+        "/v1/instances/{instance_id}",
+        "/v1/instances/{instance_id}/events",
+        "/v1/roles",
+        "/v1/route-tables",
+        "/v1/security-groups",
+        "/v1/security-groups/{group_id}/rules",
+        "/v1/subnets",
+    ];
+    let missing: Vec<_> = described.iter().filter(|path| !paths.contains(path)).collect();
+    assert!(missing.is_empty(), "{missing:?} are not described");
+    let mut named = Vec::new();
+    references(&document, &mut named);
+    assert!(!named.is_empty());
+    for name in named {
+        let pointer = name.strip_prefix('#').expect("within the document");
+        assert!(document.pointer(pointer).is_some(), "{name} is named, and not there");
     }
+}
+
+/// All that the document points to by `$ref`.
+fn references<'d>(value: &'d Value, found: &mut Vec<&'d str>) {
+    match value {
+        Value::Object(object) => {
+            found.extend(object.get("$ref").and_then(Value::as_str));
+            object.values().for_each(|value| references(value, found));
+        }
+        Value::Array(list) => list.iter().for_each(|value| references(value, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn whatever_the_store_cannot_do_is_503_and_may_be_repeated() {
+    let world = World::new().await;
+    let id = world.launch(&json!({"instance_type": "t3.micro"})).await.remove(0);
+    world.published();
+    world.store_is_down(true);
+    let launch = json!({"instance_type": "t3.micro"});
+    let answers = [
+        world.post("/v1/instances", &launch).await,
+        world.get("/v1/instances").await,
+        world.get(&format!("/v1/instances/{id}")).await,
+        world.delete(&format!("/v1/instances/{id}")).await,
+        world.get("/v1/hosts").await,
+        world.get("/v1/hosts/host-1/assignments").await,
+        world.put("/v1/hosts/host-1", &json!({"state": "draining"})).await,
+        world.get("/v1/capacity").await,
+        world.get("/v1/subnets").await,
+    ];
+    for answer in answers {
+        check(&answer, 503, "ServiceUnavailable", "", "", "the store is down");
+        assert_eq!(answer.body["error"]["retry"], true);
+        let told = answer.body.to_string();
+        assert!(!told.contains("the disk"), "what a store says is for the log: {told}");
+    }
+    world.store_is_down(false);
+    assert!(world.published().is_empty());
+    world.delete(&format!("/v1/instances/{id}")).await.with(200);
 }

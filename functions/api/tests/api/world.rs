@@ -18,7 +18,9 @@ use eventplane_local::store::EmbeddedStore;
 use eventplane_network::Networking;
 use eventplane_security::Security;
 use eventplane_storage::Storage;
-use eventplane_store::Store;
+use eventplane_store::{
+    FaultKind, Item, Key, Page, Query, Store, StoreFault, TransactError, Write,
+};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -66,6 +68,37 @@ impl Chance for Seeded {
     fn fill(&self, bytes: &mut [u8]) {
         let mut dice = self.0.lock().expect("not poisoned");
         bytes.fill_with(|| dice.draw().to_le_bytes()[0]);
+    }
+}
+
+/// The store, until it is down.
+struct Failing {
+    store: Arc<EmbeddedStore>,
+    down: AtomicBool,
+}
+
+impl Failing {
+    fn up(&self) -> Result<&EmbeddedStore, StoreFault> {
+        if self.down.load(Ordering::Relaxed) {
+            return Err(StoreFault::new(FaultKind::Unavailable, "the disk is on fire"));
+        }
+        Ok(&self.store)
+    }
+}
+
+#[async_trait]
+impl Store for Failing {
+    async fn get(&self, key: &Key) -> Result<Option<Item>, StoreFault> {
+        self.up()?.get(key).await
+    }
+    async fn batch_get(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, StoreFault> {
+        self.up()?.batch_get(keys).await
+    }
+    async fn query(&self, query: &Query) -> Result<Page, StoreFault> {
+        self.up()?.query(query).await
+    }
+    async fn transact(&self, writes: Vec<Write>) -> Result<(), TransactError> {
+        self.up()?.transact(writes).await
     }
 }
 
@@ -119,6 +152,7 @@ pub(crate) struct World {
     pub(crate) ports: Ports,
     pub(crate) letters: Arc<Letters>,
     pub(crate) router: Router,
+    failing: Arc<Failing>,
     master: Arc<LocalMasterKey>,
     bus: Arc<Bus>,
     clock: Arc<Set>,
@@ -142,11 +176,12 @@ impl World {
             eventplane_handoff::TABLE,
         ];
         let store = Arc::new(EmbeddedStore::in_memory(&tables).expect("a store in memory"));
+        let failing = Arc::new(Failing { store: store.clone(), down: AtomicBool::new(false) });
         let bus = Arc::new(Bus::default());
         let clock = Arc::new(Set(AtomicI64::new(NOW.0)));
         let chance = Arc::new(Seeded(Mutex::new(Dice::new(7))));
         let ports = Ports {
-            store: store.clone(),
+            store: failing.clone(),
             bus: bus.clone(),
             clock: clock.clone(),
             chance: chance.clone(),
@@ -160,7 +195,7 @@ impl World {
             master: master.clone(),
             options: Options::default(),
         });
-        World { store, ports, letters, router, master, bus, clock }
+        World { store, ports, letters, router, failing, master, bus, clock }
     }
 
     pub(crate) fn pass(&self, ms: i64) {
@@ -169,6 +204,10 @@ impl World {
 
     pub(crate) fn bus_is_down(&self, down: bool) {
         self.bus.down.store(down, Ordering::Relaxed);
+    }
+
+    pub(crate) fn store_is_down(&self, down: bool) {
+        self.failing.down.store(down, Ordering::Relaxed);
     }
 
     /// What was published since anybody last looked.
@@ -192,8 +231,13 @@ impl World {
         let Ok(response) = self.router.clone().oneshot(request).await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("a body").to_bytes();
-        let body = serde_json::from_slice(&bytes)
-            .unwrap_or_else(|error| panic!("{path}: {error}: {bytes:?}"));
+        assert!(parts.headers.contains_key("x-request-id"), "{path} has no request id");
+        // An answer without content is the only one that is no JSON.
+        let body = match parts.status {
+            StatusCode::NO_CONTENT => Value::Null,
+            _ => serde_json::from_slice(&bytes)
+                .unwrap_or_else(|error| panic!("{path}: {error}: {bytes:?}")),
+        };
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
