@@ -1,5 +1,8 @@
 //! The step in its loop over a real store: what it grants, repeats, refuses and revokes.
 
+mod answers;
+mod secrets;
+
 use super::*;
 use eventplane_domain::{HostId, Launch, LaunchSpec, Millis, Outcome, Placement, Reason, Strategy};
 use eventplane_engine::{Clock, Function, Handler, Ports, Publisher};
