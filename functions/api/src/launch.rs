@@ -11,12 +11,12 @@ use axum::http::{HeaderMap, StatusCode};
 use eventplane_domain::{HostId, InstanceId, LaunchSpec, Reason, Strategy};
 use eventplane_engine::{Emit, Origin, stamp};
 use eventplane_events::{Data, Entry, InstanceRequested};
-use eventplane_instances::Record;
+use eventplane_instances::{Record, record_key};
 use eventplane_network::groups::GROUPS_PER_INTERFACE_MAX;
 use eventplane_network::manage::{security_groups, subnets};
 use eventplane_storage::images::{self, Image};
 use eventplane_storage::{AskedVolume, launch_volumes};
-use eventplane_store::{Condition, Item, ItemExt, Key, TransactError, Write};
+use eventplane_store::{Condition, FaultKind, Item, ItemExt, Key, TransactError, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -106,7 +106,7 @@ async fn launch(
     Body(request): Body<LaunchRequest>,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     let trace = headers.get("traceparent").and_then(|value| value.to_str().ok());
-    let trace = trace.filter(|trace| trace.is_ascii() && trace.len() <= 64);
+    let trace = trace.filter(|trace| is_traceparent(trace));
     let is_dry = request.dry_run == Some(true);
     // A token that was used answers as it did, also when what it named is gone by now.
     let used = if is_dry { None } else { answered(&api, &request).await? };
@@ -132,6 +132,16 @@ async fn launch(
     }
     let message = "others launched at the very same moment, again and again";
     Err(Refusal::invalid("ServiceUnavailable", message).status(StatusCode::SERVICE_UNAVAILABLE))
+}
+
+/// Whether a text is a trace context of version 00, `00-` and 32, 16 and 2 hex digits ("Trace
+/// Context", W3C); any other is ignored, as it asks.
+fn is_traceparent(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let is_hex = |part: &str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    parts.iter().map(|part| part.len()).eq([2, 32, 16, 2])
+        && parts[0] == "00"
+        && parts.iter().all(|part| is_hex(part))
 }
 
 /// What the request's token was answered, if it has one that was used.
@@ -393,8 +403,28 @@ async fn write(
     match api.ports.store.transact(writes).await {
         Ok(()) => Ok(Some(records)),
         Err(TransactError::ConditionFailed(_)) => Ok(None),
+        Err(TransactError::Fault(fault)) if fault.kind == FaultKind::OutcomeUnknown => {
+            // All of it is written, or nothing: one record tells which.
+            let first = records.first().map(|record| record_key(tenant, &record.id));
+            match api.ports.store.get(&first.expect("a launch has at least one instance")).await {
+                Ok(Some(_)) => Ok(Some(records)),
+                Ok(None) | Err(_) => Err(unknown(request)),
+            }
+        }
         Err(TransactError::Fault(fault)) => Err(fault.into()),
     }
+}
+
+/// The answer when nobody can say whether the launch was written.
+fn unknown(request: &LaunchRequest) -> Refusal {
+    let message = match request.client_token {
+        Some(_) => "the launch may have been done: repeat it with the same client_token",
+        None => {
+            "the launch may have been done: look at GET /v1/instances before repeating it; with a \
+             client_token, repeating is always safe"
+        }
+    };
+    Refusal::invalid("ServiceUnavailable", message).status(StatusCode::SERVICE_UNAVAILABLE)
 }
 
 /// Where a reservation's user data is kept.
@@ -422,5 +452,20 @@ async fn publish(api: &Api, records: &[Record], trace: Option<&str>) {
     }
     if let Err(fault) = api.ports.bus.publish(records.iter().map(entry).collect()).await {
         warn!(%fault, "launches are written, but not all published: the sweeper will");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_traceparent;
+
+    #[test]
+    fn a_trace_context_is_taken_only_when_it_is_one() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert!(is_traceparent(good));
+        for bad in ["", "00", "a-b-c-d", &good[1..], &good.to_uppercase(), &good.replace('-', "_")]
+        {
+            assert!(!is_traceparent(bad), "{bad}");
+        }
     }
 }

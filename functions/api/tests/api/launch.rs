@@ -1,6 +1,6 @@
 //! Launches: written down whole, published, and the same for the same token.
 
-use crate::world::{NOW, World, ids};
+use crate::world::{NOW, Trouble, World, ids};
 use eventplane_api::Options;
 use eventplane_domain::{InstanceId, State};
 use eventplane_events::Data;
@@ -169,4 +169,24 @@ async fn fifty_instances_with_token_and_user_data_are_one_transaction() {
     assert_eq!(world.launch(&body).await.len(), 50);
     assert_eq!(world.published_names().len(), 50);
     assert_eq!(world.launch(&body).await.len(), 50);
+}
+
+#[tokio::test]
+async fn a_launch_whose_commit_was_not_answered_is_looked_for_before_anything_is_said() {
+    let world = World::new().await;
+    world.store_has(Trouble::AnswerLost);
+    let launched = world.launch(&micro()).await;
+    assert_eq!(world.published_names(), ["InstanceRequested"]);
+    world.store_has(Trouble::None);
+    assert_eq!(ids(&world.get("/v1/instances").await.with(200)), launched);
+
+    world.store_has(Trouble::WriteLost);
+    for (body, words) in [(micro(), "GET /v1/instances"), (with_token("a"), "same client_token")] {
+        let answer = world.post("/v1/instances", &body).await;
+        assert_eq!(answer.status.as_u16(), 503, "{}", answer.body);
+        assert!(answer.error("message").contains(words), "{}", answer.body);
+    }
+    assert!(world.published().is_empty());
+    world.store_has(Trouble::None);
+    assert_eq!(ids(&world.get("/v1/instances").await.with(200)), launched);
 }

@@ -1,6 +1,6 @@
 //! What is not right is refused with its code, the field, and what would be right.
 
-use crate::world::{Answer, World};
+use crate::world::{Answer, Trouble, World};
 use axum::http::Method;
 use serde_json::{Value, json};
 
@@ -277,7 +277,7 @@ async fn whatever_the_store_cannot_do_is_503_and_may_be_repeated() {
     let world = World::new().await;
     let id = world.launch(&json!({"instance_type": "t3.micro"})).await.remove(0);
     world.published();
-    world.store_is_down(true);
+    world.store_has(Trouble::Down);
     let launch = json!({"instance_type": "t3.micro"});
     let answers = [
         world.post("/v1/instances", &launch).await,
@@ -296,7 +296,7 @@ async fn whatever_the_store_cannot_do_is_503_and_may_be_repeated() {
         let told = answer.body.to_string();
         assert!(!told.contains("the disk"), "what a store says is for the log: {told}");
     }
-    world.store_is_down(false);
+    world.store_has(Trouble::None);
     assert!(world.published().is_empty());
     world.delete(&format!("/v1/instances/{id}")).await.with(200);
 }

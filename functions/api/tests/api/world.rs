@@ -71,15 +71,30 @@ impl Chance for Seeded {
     }
 }
 
-/// The store, until it is down.
+/// What a store may do wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    None,
+    /// It answers nothing.
+    Down,
+    /// It writes, and its answer is lost.
+    AnswerLost,
+    /// The writes are lost on their way to it, and nobody can tell.
+    WriteLost,
+}
+
+/// The store, in trouble or not.
 struct Failing {
     store: Arc<EmbeddedStore>,
-    down: AtomicBool,
+    trouble: Mutex<Trouble>,
 }
 
 impl Failing {
+    fn trouble(&self) -> Trouble {
+        *self.trouble.lock().expect("not poisoned")
+    }
     fn up(&self) -> Result<&EmbeddedStore, StoreFault> {
-        if self.down.load(Ordering::Relaxed) {
+        if self.trouble() == Trouble::Down {
             return Err(StoreFault::new(FaultKind::Unavailable, "the disk is on fire"));
         }
         Ok(&self.store)
@@ -98,7 +113,15 @@ impl Store for Failing {
         self.up()?.query(query).await
     }
     async fn transact(&self, writes: Vec<Write>) -> Result<(), TransactError> {
-        self.up()?.transact(writes).await
+        let unknown = || StoreFault::new(FaultKind::OutcomeUnknown, "no answer came");
+        match self.trouble() {
+            Trouble::None | Trouble::Down => self.up()?.transact(writes).await,
+            Trouble::WriteLost => Err(unknown().into()),
+            Trouble::AnswerLost => {
+                self.store.transact(writes).await?;
+                Err(unknown().into())
+            }
+        }
     }
 }
 
@@ -176,7 +199,8 @@ impl World {
             eventplane_handoff::TABLE,
         ];
         let store = Arc::new(EmbeddedStore::in_memory(&tables).expect("a store in memory"));
-        let failing = Arc::new(Failing { store: store.clone(), down: AtomicBool::new(false) });
+        let failing =
+            Arc::new(Failing { store: store.clone(), trouble: Mutex::new(Trouble::None) });
         let bus = Arc::new(Bus::default());
         let clock = Arc::new(Set(AtomicI64::new(NOW.0)));
         let chance = Arc::new(Seeded(Mutex::new(Dice::new(7))));
@@ -206,8 +230,8 @@ impl World {
         self.bus.down.store(down, Ordering::Relaxed);
     }
 
-    pub(crate) fn store_is_down(&self, down: bool) {
-        self.failing.down.store(down, Ordering::Relaxed);
+    pub(crate) fn store_has(&self, trouble: Trouble) {
+        *self.failing.trouble.lock().expect("not poisoned") = trouble;
     }
 
     /// What was published since anybody last looked.
