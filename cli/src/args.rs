@@ -1,6 +1,6 @@
 //! The words of the command.
 
-use crate::problem::EXIT_CODES;
+use crate::problem::AFTER_HELP;
 use crate::show::Output;
 use clap::{Args, Parser, Subcommand};
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ const ZONES: &str = "zone-a,zone-b,zone-c";
 
 /// A control plane for machines, in the shape of EC2.
 #[derive(Debug, Parser)]
-#[command(name = "eventplane", version, after_help = EXIT_CODES, propagate_version = true)]
+#[command(name = "eventplane", version, after_help = AFTER_HELP, propagate_version = true)]
 pub(crate) struct Cli {
     /// Where the control plane is.
     #[arg(long, global = true, env = "EVENTPLANE_ENDPOINT", default_value = ENDPOINT)]

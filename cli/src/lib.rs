@@ -5,7 +5,9 @@
 mod args;
 mod body;
 mod client;
+mod demo;
 mod problem;
+mod serve;
 mod show;
 mod tables;
 mod test_pattern;
@@ -23,6 +25,7 @@ use clap::{CommandFactory, Parser};
 use client::Client;
 use problem::Problem;
 use std::ffi::OsString;
+use tracing_subscriber::EnvFilter;
 
 /// Runs the command with these arguments, the first being its own name, and answers with its exit
 /// code: 0 done, 1 refused or failed, 2 bad usage or input, 3 not reachable, 4 waited in vain.
@@ -41,6 +44,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, screen: &mut Screen) -> u8 
         }
     };
     screen.choose(cli.output);
+    log(&cli.verb);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -64,7 +68,21 @@ pub fn run(args: impl IntoIterator<Item = OsString>, screen: &mut Screen) -> u8 
 }
 
 async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
+    let client = Client::new(&cli.endpoint);
     match &cli.verb {
+        Verb::Demo { exit } => demo::demo(*exit, screen).await,
+        Verb::Up(asked) => serve::up(asked, screen).await,
+        Verb::Agent(asked) => serve::agent(asked, &cli.endpoint, screen).await,
+        Verb::Launch(asked) => verbs::launch(&client?, screen, asked).await,
+        Verb::List(filters) => verbs::list(&client?, screen, filters).await,
+        Verb::Describe { id } => verbs::describe(&client?, screen, id).await,
+        Verb::Events { id } => verbs::events(&client?, screen, id).await,
+        Verb::Terminate { ids, wait } => verbs::terminate(&client?, screen, ids, wait).await,
+        Verb::Hosts { verb } => verbs::hosts(&client?, screen, verb.as_ref()).await,
+        Verb::Capacity => verbs::capacity(&client?, screen).await,
+        Verb::Types => verbs::types(&client?, screen).await,
+        Verb::DeadLetters { verb } => verbs::letters(&client?, screen, verb).await,
+        Verb::Audit { id } => verbs::audit(&client?, screen, id).await,
         Verb::TestPattern { pattern, event } => {
             let matches = test_pattern::matches(pattern, event)?;
             screen.line(matches.to_string());
@@ -76,22 +94,19 @@ async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
             screen.line(String::from_utf8_lossy(&text).trim_end());
             Ok(())
         }
-        other => ask(&Client::new(&cli.endpoint)?, screen, other).await,
     }
 }
 
-async fn ask(client: &Client, screen: &mut Screen, verb: &Verb) -> Result<(), Problem> {
-    match verb {
-        Verb::Launch(asked) => verbs::launch(client, screen, asked).await,
-        Verb::List(filters) => verbs::list(client, screen, filters).await,
-        Verb::Describe { id } => verbs::describe(client, screen, id).await,
-        Verb::Events { id } => verbs::events(client, screen, id).await,
-        Verb::Terminate { ids, wait } => verbs::terminate(client, screen, ids, wait).await,
-        Verb::Hosts { verb } => verbs::hosts(client, screen, verb.as_ref()).await,
-        Verb::Capacity => verbs::capacity(client, screen).await,
-        Verb::Types => verbs::types(client, screen).await,
-        Verb::DeadLetters { verb } => verbs::letters(client, screen, verb).await,
-        Verb::Audit { id } => verbs::audit(client, screen, id).await,
-        other => Err(Problem::Failed(format!("not built in yet: {other:?}"))),
-    }
+/// The log goes to standard error: warnings, unless `EVENTPLANE_LOG` says otherwise. What the
+/// demonstration breaks on purpose is no warning.
+fn log(verb: &Verb) {
+    let unless_told = match verb {
+        Verb::Demo { .. } => "error",
+        _ => "warn",
+    };
+    let filter = EnvFilter::try_from_env("EVENTPLANE_LOG");
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new(unless_told));
+    // Whoever runs a second command in one process keeps the first one's log.
+    let _ =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }

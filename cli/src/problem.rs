@@ -4,14 +4,19 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use thiserror::Error;
 
-/// The exit codes, as `--help` has them.
-pub(crate) const EXIT_CODES: &str = "\
+/// The exit codes and the environment, as `--help` has them.
+pub(crate) const AFTER_HELP: &str = "\
 Exit codes:
   0  done
   1  the control plane refused, or what was asked for has failed
   2  bad usage or bad input; nothing was sent
   3  the endpoint cannot be reached
-  4  waited in vain: what was asked for may still happen";
+  4  waited in vain: what was asked for may still happen
+
+Environment:
+  EVENTPLANE_ENDPOINT  as --endpoint
+  EVENTPLANE_LOG       what goes to the log on standard error, such as `debug`; warnings otherwise
+  NO_COLOR             no colour";
 
 /// Why a command did not do what it was to do.
 #[derive(Debug, Error)]

@@ -49,6 +49,10 @@ pub struct Screen {
     is_watched: bool,
     /// Whether a line of progress stands there.
     has_progress: bool,
+    /// Whether what was printed can be drawn over.
+    is_terminal: bool,
+    /// The picture that the next one is drawn over.
+    picture: Option<String>,
 }
 
 impl Screen {
@@ -65,6 +69,8 @@ impl Screen {
             has_colour: for_people && !is_plain,
             is_watched: io::stderr().is_terminal(),
             has_progress: false,
+            is_terminal: for_people,
+            picture: None,
         }
     }
 
@@ -78,6 +84,8 @@ impl Screen {
             has_colour: false,
             is_watched: false,
             has_progress: false,
+            is_terminal: false,
+            picture: None,
         }
     }
 
@@ -142,6 +150,24 @@ impl Screen {
     fn clear_progress(&mut self) {
         if std::mem::take(&mut self.has_progress) {
             let _ = write!(self.err, "\r\x1b[2K").and_then(|()| self.err.flush());
+        }
+    }
+
+    /// Draws a picture over the one before, on a terminal. Elsewhere only the one that is
+    /// [kept](Screen::keep) is printed.
+    pub(crate) fn draw(&mut self, picture: &str) {
+        if self.is_terminal && self.picture.as_deref() != Some(picture) {
+            let before = self.picture.as_ref().map_or(0, |before| before.lines().count());
+            let up = if before > 0 { format!("\x1b[{before}A\x1b[0J") } else { String::new() };
+            let _ = writeln!(self.out, "{up}{picture}").and_then(|()| self.out.flush());
+        }
+        self.picture = Some(picture.to_owned());
+    }
+
+    /// Lets the last picture stand.
+    pub(crate) fn keep(&mut self) {
+        if let Some(picture) = self.picture.take().filter(|_| !self.is_terminal) {
+            self.line(picture);
         }
     }
 

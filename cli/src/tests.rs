@@ -96,7 +96,7 @@ fn endpoint() -> String {
         ID => (StatusCode::OK, Json(ended.clone())),
         _ => show(Path("nobody".to_owned())).await,
     };
-    let broken = json!({"verified": false, "problem": "entry 2 does not follow"});
+    let broken = json!({"verified": false, "broken": "entry 2 does not follow"});
     let router = Router::new()
         .route("/v1/instances", post(launch).get(list))
         .route("/v1/instances/{id}", get(show).merge(delete(terminate)))

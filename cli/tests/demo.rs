@@ -1,0 +1,28 @@
+//! The demonstration through the binary, as its reader runs it.
+
+use std::process::Command;
+
+#[test]
+fn the_demonstration_plays_all_scenes_and_ends_with_0() {
+    let ran = Command::new(env!("CARGO_BIN_EXE_eventplane")).args(["demo", "--exit"]).output();
+    let ran = ran.expect("the binary runs");
+    let out = String::from_utf8_lossy(&ran.stdout);
+    let err = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(0), "{out}\n{err}");
+    assert_eq!(err, "", "{out}");
+    let scenes = [
+        "12 hosts in 3 zones",
+        "One launch",
+        "Six more",
+        "waits for network",
+        "is mended",
+        "why: Server.InsufficientInstanceCapacity: 12 hosts:",
+        "terminate all",
+        "nothing: all that there is is free",
+    ];
+    let mut rest = &*out;
+    for scene in scenes {
+        let at = rest.find(scene).unwrap_or_else(|| panic!("`{scene}` is not there:\n{out}"));
+        rest = &rest[at..];
+    }
+}
