@@ -1,5 +1,6 @@
 //! What no single crate can say: each file of `tests/` is about one such thing. Here is what they
-//! share: a plane to talk to, and its books.
+//! share: a plane to talk to, its books, and the simulation.
 
 pub mod books;
+pub mod sim;
 pub mod site;
