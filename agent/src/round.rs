@@ -51,7 +51,15 @@ pub(crate) struct Shared {
     pub(crate) options: FleetOptions,
 }
 
-type Poll = Pin<Box<dyn Future<Output = (Instant, Result<Answer, NoAnswer>)> + Send>>;
+type Poll = Pin<Box<dyn Future<Output = (Asked, Result<Answer, NoAnswer>)> + Send>>;
+
+/// A question for the wanted set.
+struct Asked {
+    /// When it was sent.
+    at: Instant,
+    /// How long the plane was asked to wait for news, in seconds.
+    wait_s: u64,
+}
 
 /// One host.
 pub(crate) struct HostLoop {
@@ -124,7 +132,9 @@ impl HostLoop {
             {
                 let turn = shared.registering.acquire().await;
                 let sent = shared.transport.send(Method::POST, "/v1/hosts", Some(body.clone()));
-                let answer = sent.await;
+                let answer = tokio::time::timeout(PATIENCE, sent).await;
+                let answer =
+                    answer.unwrap_or_else(|_| Err(NoAnswer("no answer in time".to_owned())));
                 drop(turn);
                 match answer {
                     Ok(answer) if answer.is_success() => return,
@@ -144,7 +154,7 @@ impl HostLoop {
         Box::pin(async move {
             sleep_until(when).await;
             count(&shared.counts.polls);
-            let asked = Instant::now();
+            let asked = Asked { at: Instant::now(), wait_s };
             let sent = shared.transport.send(Method::GET, &path, None);
             let patience = PATIENCE + Duration::from_secs(wait_s);
             let answer = tokio::time::timeout(patience, sent).await;
@@ -153,7 +163,7 @@ impl HostLoop {
     }
 
     /// Acts on an answer, and says when to ask next.
-    async fn on_answer(&mut self, asked: Instant, answer: Result<Answer, NoAnswer>) -> Instant {
+    async fn on_answer(&mut self, asked: Asked, answer: Result<Answer, NoAnswer>) -> Instant {
         let set = match &answer {
             Ok(good) if good.is_success() => good.json::<Assignments>(),
             Ok(unknown) if unknown.status == 404 => {
@@ -183,8 +193,9 @@ impl HostLoop {
         self.remember();
         self.act(actions);
         let gap = Duration::from_millis(self.shared.options.poll_gap_ms);
-        let half = Duration::from_millis(self.shared.options.wait_s * 500);
-        if set.revision == before && asked.elapsed() < half {
+        // Nothing new, and sooner than it was asked to wait: this plane does not wait.
+        let half = Duration::from_millis(asked.wait_s * 500);
+        if set.revision == before && asked.at.elapsed() < half {
             let after = Duration::from_millis(set.poll_after_ms).max(gap);
             return Instant::now() + after;
         }

@@ -149,9 +149,13 @@ fn choose(spec: &LaunchSpec, seen: &Seen, facts: &Facts, dice: &mut Dice) -> Res
     Ok(best(spec, hosts, &fitting, dice).clone())
 }
 
+/// Shares that lie in the same step are equals, in ten-thousandths: launches that are decided at
+/// the same time see the same fleet, and would otherwise all choose the same host.
+const SPREAD_STEP: i64 = 500;
+
 /// The best of the hosts that fit. Without a need for GPUs, hosts that have none come first.
-/// To spread: from the zone with the greatest free share, then the rack, then the host. To pack:
-/// the fullest host. Among equals chance decides.
+/// To spread: from the zone with the greatest free share, then the rack, then the host, each in
+/// steps of [`SPREAD_STEP`]. To pack: the fullest host. Among equals chance decides.
 fn best<'h>(spec: &LaunchSpec, hosts: &[Host], fitting: &[&'h Host], dice: &mut Dice) -> &'h Host {
     let (mut zones, mut racks) = (BTreeMap::new(), BTreeMap::new());
     for host in hosts.iter().filter(|host| host.state == HostState::Active) {
@@ -169,7 +173,8 @@ fn best<'h>(spec: &LaunchSpec, hosts: &[Host], fitting: &[&'h Host], dice: &mut 
             Strategy::Spread => {
                 let zone = of(zones.get(host.zone.as_str()));
                 let rack = of(racks.get(&(host.zone.as_str(), host.rack.as_str())));
-                (wastes_gpus, -zone, -rack, -after)
+                let step = |share: i64| (10_000 - share) / SPREAD_STEP;
+                (wastes_gpus, step(zone), step(rack), step(after))
             }
         }
     };

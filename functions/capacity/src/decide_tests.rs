@@ -118,6 +118,18 @@ fn the_host_with_the_most_room_is_taken_to_spread_and_the_fullest_that_fits_to_p
 }
 
 #[test]
+fn launches_that_see_the_same_fleet_at_once_do_not_all_choose_the_same_host() {
+    let facts = seeing(vec![host("a1", "a", 64, None), host("b1", "b", 63, None)]);
+    let event = event(1, 1, requested(spec(2)));
+    let choose = |seed: u64| {
+        let moment = Moment { now: Millis(5), dice: &mut Dice::new(seed) };
+        chosen(&decide(&event, &facts, moment))
+    };
+    let taken: std::collections::BTreeSet<String> = (0..64).map(choose).collect();
+    assert_eq!(taken.len(), 2, "{taken:?}");
+}
+
+#[test]
 fn a_zone_with_more_room_comes_before_a_host_with_more_room() {
     let hosts =
         vec![host("a1", "a", 40, None), host("a2", "a", 0, None), host("b1", "b", 30, None)];
