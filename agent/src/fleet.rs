@@ -20,6 +20,8 @@ const REGISTERING_MAX: usize = 64;
 pub struct FleetOptions {
     /// How many hosts.
     pub hosts: usize,
+    /// What their ids begin with: two fleets of one plane need two of these.
+    pub prefix: String,
     /// Their zones, in turn; at least one.
     pub zones: Vec<String>,
     /// How long starting an instance takes: from, to, in milliseconds.
@@ -41,6 +43,7 @@ impl Default for FleetOptions {
     fn default() -> Self {
         FleetOptions {
             hosts: 12,
+            prefix: "host".to_owned(),
             zones: ["zone-a", "zone-b", "zone-c"].map(str::to_owned).to_vec(),
             start_ms: (0, 20),
             heartbeat_ms: 30_000,
@@ -107,7 +110,7 @@ impl Fleet {
         });
         let mut tasks = JoinSet::new();
         for index in 0..hosts {
-            let registration = registration(index, &shared.options.zones);
+            let registration = registration(&shared.options.prefix, index, &shared.options.zones);
             let known = known.remove(&registration.host_id).unwrap_or_default();
             let known =
                 known.into_iter().map(|(key, (generation, phase))| (key, generation, phase));

@@ -10,16 +10,16 @@ const GPU_EVERY: usize = 6;
 const SIZES: [(u32, u32, u32); 3] =
     [(64, 256 * 1024, 25_000), (96, 384 * 1024, 50_000), (48, 192 * 1024, 25_000)];
 
-/// How host number `index` introduces itself. Zones take turns, then racks.
+/// How host number `index` introduces itself, its id beginning with `prefix`. Zones take turns, then racks.
 #[must_use]
-pub fn registration(index: usize, zones: &[String]) -> Registration {
+pub fn registration(prefix: &str, index: usize, zones: &[String]) -> Registration {
     let zone = &zones[index % zones.len().max(1)];
     let round = index / zones.len().max(1);
     let (vcpus, memory_mib, network_mbps) = SIZES[round % SIZES.len()];
     let gpus =
         (index % GPU_EVERY == GPU_EVERY - 1).then(|| Gpus { model: "T4".to_owned(), count: 4 });
     Registration {
-        host_id: format!("host-{:04}", index + 1),
+        host_id: format!("{prefix}-{:04}", index + 1),
         zone: zone.clone(),
         rack: format!("{zone}-r{}", round % RACKS + 1),
         vcpus,
@@ -37,7 +37,8 @@ mod tests {
     #[test]
     fn twelve_hosts_lie_evenly_in_three_zones_and_some_have_gpus() {
         let zones = ["a", "b", "c"].map(str::to_owned);
-        let hosts: Vec<Registration> = (0..12).map(|index| registration(index, &zones)).collect();
+        let hosts: Vec<Registration> =
+            (0..12).map(|index| registration("host", index, &zones)).collect();
         let mut per_zone = BTreeMap::new();
         for host in &hosts {
             *per_zone.entry(&host.zone).or_insert(0) += 1;

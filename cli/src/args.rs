@@ -122,6 +122,9 @@ pub(crate) struct Agent {
     /// How many simulated hosts.
     #[arg(long, value_parser = hosts())]
     pub(crate) simulated: u32,
+    /// What their ids begin with: every fleet of one plane needs its own.
+    #[arg(long, default_value = "agent")]
+    pub(crate) prefix: String,
     /// Their zones.
     #[arg(long, value_delimiter = ',', default_value = ZONES)]
     pub(crate) zones: Vec<String>,

@@ -25,6 +25,7 @@ use clap::{CommandFactory, Parser};
 use client::Client;
 use problem::Problem;
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// Runs the command with these arguments, the first being its own name, and answers with its exit
@@ -107,6 +108,10 @@ fn log(verb: &Verb) {
     let filter = EnvFilter::try_from_env("EVENTPLANE_LOG");
     let filter = filter.unwrap_or_else(|_| EnvFilter::new(unless_told));
     // Whoever runs a second command in one process keeps the first one's log.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let is_terminal = std::io::stderr().is_terminal();
+    let _ = tracing_subscriber::fmt()
+        .with_ansi(is_terminal)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init();
 }

@@ -91,6 +91,7 @@ pub(crate) async fn agent(
     let http = Http::new(endpoint).map_err(|error| Problem::Input(error.to_string()))?;
     let options = FleetOptions {
         hosts: asked.simulated as usize,
+        prefix: asked.prefix.clone(),
         zones: zones(&asked.zones)?,
         memory: asked.data_dir.as_deref().map(memory).transpose().map_err(failed)?,
         ..FleetOptions::default()

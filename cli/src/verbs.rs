@@ -90,6 +90,9 @@ pub(crate) async fn terminate(
 }
 
 fn show_changes(screen: &mut Screen, changes: &[Value]) {
+    if changes.is_empty() {
+        return;
+    }
     screen.either(&json!({ "instances": changes }), |screen| {
         let row = |change: &Value| {
             vec![
