@@ -2,7 +2,8 @@
 //! says how often the whole has changed.
 
 use eventplane_domain::{
-    HostId, Identity, InstanceId, LaunchSpec, Millis, Network, Placement, Tenant, Volume,
+    FirewallRule, HostId, Identity, InstanceId, LaunchSpec, Millis, Network, Placement, Route,
+    Tenant, Volume, VolumeSpec,
 };
 use eventplane_engine::Fault;
 use eventplane_store::{
@@ -56,6 +57,81 @@ pub struct AssignmentBody {
     pub identity: Identity,
 }
 
+/// The body as it is stored: without the names of fields that every assignment has, and without
+/// what the key or another field says, so that a usual assignment stays within a kilobyte.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    spec: LaunchSpec,
+    /// Zone and rack.
+    place: (String, String),
+    network: KeptNetwork,
+    volumes: Vec<KeptVolume>,
+    identity: Identity,
+}
+
+/// Interface, address, hardware address, subnet, its block, its router, groups, rules, routes.
+type KeptNetwork =
+    (String, String, String, String, String, String, Vec<String>, Vec<FirewallRule>, Vec<Route>);
+
+/// Id, pool, key, device, type, GiB, IOPS, and whether it goes with the instance.
+type KeptVolume = (String, String, String, String, String, u32, u32, bool);
+
+impl Kept {
+    fn of(body: &AssignmentBody) -> Kept {
+        let AssignmentBody { spec, placement, network, volumes, identity } = body.clone();
+        let kept = |volume: Volume| {
+            let Volume { volume_id, spec, pool, key_id } = volume;
+            let VolumeSpec { device, volume_type, size_gib, iops, delete_on_termination } = spec;
+            (volume_id, pool, key_id, device, volume_type, size_gib, iops, delete_on_termination)
+        };
+        Kept {
+            spec: LaunchSpec { volumes: vec![], ..spec },
+            place: (placement.zone, placement.rack),
+            network: (
+                network.interface_id,
+                network.private_ip,
+                network.mac,
+                network.subnet_id,
+                network.cidr,
+                network.gateway,
+                network.security_group_ids,
+                network.rules,
+                network.routes,
+            ),
+            volumes: volumes.into_iter().map(kept).collect(),
+            identity,
+        }
+    }
+
+    fn body(self, host: HostId) -> AssignmentBody {
+        let Kept { spec, place: (zone, rack), network, volumes, identity } = self;
+        let (interface_id, private_ip, mac, subnet_id, cidr, gateway, groups, rules, routes) =
+            network;
+        let security_group_ids = groups;
+        let network = Network {
+            interface_id,
+            private_ip,
+            mac,
+            subnet_id,
+            cidr,
+            gateway,
+            security_group_ids,
+            rules,
+            routes,
+        };
+        let volume = |kept: KeptVolume| {
+            let (volume_id, pool, key_id, device, volume_type, size_gib, iops, goes) = kept;
+            let delete_on_termination = goes;
+            let spec = VolumeSpec { device, volume_type, size_gib, iops, delete_on_termination };
+            Volume { volume_id, spec, pool, key_id }
+        };
+        let volumes: Vec<Volume> = volumes.into_iter().map(volume).collect();
+        let spec = LaunchSpec { volumes: volumes.iter().map(|v| v.spec.clone()).collect(), ..spec };
+        let placement = Placement { host, zone, rack };
+        AssignmentBody { spec, placement, network, volumes, identity }
+    }
+}
+
 /// One instance that a host is to run, or to let go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
@@ -90,9 +166,10 @@ impl Assignment {
         let named = key.sort.strip_prefix("a/").and_then(|name| name.split_once('/'));
         let (tenant, instance) = named.ok_or_else(corrupt)?;
         let generation = item.number(GENERATION).and_then(|n| u32::try_from(n).ok());
-        let body = item.text(BODY).and_then(|json| serde_json::from_str(json).ok());
-        let mut body: AssignmentBody = body.ok_or_else(corrupt)?;
-        body.spec.volumes = body.volumes.iter().map(|volume| volume.spec.clone()).collect();
+        let host = key.partition.strip_prefix("@host/").and_then(|host| HostId::parse(host).ok());
+        let kept = item.text(BODY).and_then(|json| serde_json::from_str(json).ok());
+        let kept: Kept = kept.ok_or_else(corrupt)?;
+        let body = kept.body(host.ok_or_else(corrupt)?);
         Ok(Assignment {
             tenant: Tenant::parse(tenant).map_err(|_| corrupt())?,
             instance: InstanceId::parse(instance).map_err(|_| corrupt())?,
@@ -114,10 +191,7 @@ impl Assignment {
     /// Puts it where the host will find it.
     #[must_use]
     pub(crate) fn put(&self) -> Write {
-        let mut body = self.body.clone();
-        // The volumes say it once more.
-        body.spec.volumes.clear();
-        let body = serde_json::to_string(&body).expect("an assignment is plain data");
+        let body = serde_json::to_string(&Kept::of(&self.body)).expect("plain data");
         let item = Item::new()
             .with(GENERATION, i64::from(self.generation))
             .with(DEADLINE, self.deadline.0)
