@@ -47,6 +47,8 @@ struct Local {
     is_said: bool,
     /// The revision that was known when it was let go of.
     since: u64,
+    /// Whether this generation has run: then it was stopped, not a launch that failed.
+    has_run: bool,
 }
 
 /// A host's memory.
@@ -73,6 +75,7 @@ impl Host {
                 reason: None,
                 is_said: false,
                 since: 0,
+                has_run: phase == Phase::Running,
             };
             host.local.insert(key, local);
         }
@@ -131,7 +134,7 @@ impl Host {
     fn let_go_of(&mut self, key: &InstanceKey, generation: u32, actions: &mut Vec<Action>) {
         match self.local.get(key) {
             Some(local) if local.generation > generation => {
-                let promise = LetGo { key: key.clone(), generation, reason: None };
+                let promise = LetGo { key: key.clone(), generation, reason: None, has_run: false };
                 if !self.older.contains(&promise) {
                     self.older.push(promise);
                 }
@@ -173,12 +176,17 @@ impl Host {
             reason: None,
             is_said: true,
             since: 0,
+            has_run: false,
         };
         self.local.insert(key.clone(), local);
         self.changes.push(Change::Stands(key.clone(), generation, Phase::Starting));
     }
 
     fn promise(&mut self, key: &InstanceKey, generation: u32, reason: Option<Reason>) {
+        let has_run = self
+            .local
+            .get(key)
+            .is_some_and(|local| local.generation == generation && local.has_run);
         let local = Local {
             generation,
             deadline: Millis(i64::MAX),
@@ -186,6 +194,7 @@ impl Host {
             reason,
             is_said: false,
             since: self.revision,
+            has_run,
         };
         self.local.insert(key.clone(), local);
         self.changes.push(Change::Stands(key.clone(), generation, Phase::LetGo));
@@ -196,6 +205,7 @@ impl Host {
         match self.local.get_mut(key) {
             Some(local) if local.generation == generation && local.phase == Phase::Starting => {
                 local.phase = Phase::Running;
+                local.has_run = true;
                 local.is_said = false;
                 self.changes.push(Change::Stands(key.clone(), generation, Phase::Running));
                 true
@@ -256,7 +266,8 @@ impl Host {
                 }
                 Phase::LetGo => {
                     let reason = local.reason.clone();
-                    report.let_go.push(LetGo { key, generation, reason });
+                    let has_run = local.has_run;
+                    report.let_go.push(LetGo { key, generation, reason, has_run });
                 }
             }
         }

@@ -13,7 +13,7 @@ fn wanted(n: u64, generation: u32) -> Wanted {
     Wanted { key: key(n), generation, deadline: DEADLINE }
 }
 fn let_go(n: u64, generation: u32) -> LetGo {
-    LetGo { key: key(n), generation, reason: None }
+    LetGo { key: key(n), generation, reason: None, has_run: false }
 }
 fn start(n: u64, generation: u32) -> Action {
     Action::Start(key(n), generation)
@@ -346,4 +346,22 @@ fn a_failed_start_is_let_go_of_with_its_reason() {
     let report = host.report(false).expect("news");
     assert_eq!(report.let_go[0].reason.as_ref().expect("said").message, "no such kernel");
     assert!(!host.on_started(&key(1), 1));
+}
+
+#[test]
+fn a_promise_says_whether_the_instance_has_run() {
+    for (has_started, has_run) in [(true, true), (false, false)] {
+        let mut host = Host::default();
+        let set = Assignments { revision: 1, wanted: vec![wanted(1, 1)], ..Assignments::default() };
+        host.on_wanted(&set, Millis(0));
+        if has_started {
+            assert!(host.on_started(&key(1), 1));
+        }
+        host.on_ended(&key(1), 1, Reason::new("Client.InstanceInitiatedShutdown", "it ended"));
+        let report = host.report(false).expect("news");
+        assert_eq!(report.let_go.iter().map(|one| one.has_run).collect::<Vec<_>>(), [has_run]);
+    }
+    let mut host = Host::remembering([(key(1), 1, Phase::Running)]);
+    host.on_ended(&key(1), 1, Reason::new("Client.InstanceInitiatedShutdown", "it ended"));
+    assert!(host.report(false).expect("news").let_go[0].has_run);
 }

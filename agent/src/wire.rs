@@ -81,6 +81,9 @@ pub struct LetGo {
     /// Why, if the host decided it by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
+    /// Whether this generation has run: in a report only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_run: bool,
 }
 
 /// What a host sees: body of `POST /v1/hosts/{id}/reports`.

@@ -61,8 +61,9 @@ async fn assignments(
             || wanted.assignments.iter().any(|assignment| !assignment.offered);
         let over = is_news || Instant::now() >= end;
         let Some(watch) = watch.as_mut().filter(|_| !over) else {
+            let soon = wanted.assignments.iter().any(|one| one.withdrawing || !one.offered);
             let wanted = offer(&api, wanted).await?;
-            return Ok(Json(shown(&wanted, api.ports.clock.now().0)));
+            return Ok(Json(shown(&wanted, soon)));
         };
         // Whether it changed or the time is over: what stands then is the answer.
         let _ = timeout_at(end, watch.changed()).await;
@@ -103,9 +104,9 @@ async fn offer(api: &Api, mut wanted: WantedSet) -> Result<WantedSet, Fault> {
     }
 }
 
-fn shown(wanted: &WantedSet, now_ms: i64) -> Value {
-    let is_pending = |a: &Assignment| a.withdrawing || a.deadline.0 > now_ms;
-    let soon = wanted.assignments.iter().any(is_pending);
+/// The set as the host is told it. `soon`: something in it is new to the host, or has to be let
+/// go of, so that more may follow at once.
+fn shown(wanted: &WantedSet, soon: bool) -> Value {
     let run = |a: &Assignment| {
         let mut shown = json!({
             "tenant": a.tenant,
@@ -173,6 +174,9 @@ struct LetGo {
     generation: u32,
     #[schema(value_type = Option<Object>)]
     reason: Option<Reason>,
+    /// Whether this generation has run.
+    #[serde(default)]
+    has_run: bool,
 }
 
 /// Takes a host's report: what differs from what the tables know is published.
@@ -259,7 +263,7 @@ fn has_let_go(api: &Api, host: &HostId, promise: &LetGo, known: &Known) -> Optio
         record.has_run
             || (record.progress.generation == assignment.generation && record.running_at.is_some())
     };
-    let has_run = assignment.has_run || known.record.as_ref().is_some_and(ran);
+    let has_run = promise.has_run || assignment.has_run || known.record.as_ref().is_some_and(ran);
     let reason = promise.reason.clone();
     let data = Data::InstanceHalted(InstanceHalted { host: host.to_string(), reason, has_run });
     let emit = Emit { data, generation: promise.generation, deadline: assignment.deadline };
