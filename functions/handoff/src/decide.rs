@@ -263,9 +263,15 @@ impl Case<'_> {
             Stage::Withdrawing => self.finish(recorded_ending(receipt)),
             Stage::HandedOff => {
                 let has_run = halted.has_run || assignment.is_some_and(|a| a.has_run);
-                let unsaid = || {
-                    let message = "the host let the instance go: it did not run by its deadline";
-                    Reason::new(code::LAUNCH_TIMEOUT, message)
+                let unsaid = || match &receipt.placement {
+                    // An agent that still lives was told so too, and was faster.
+                    Some(placement) if self.facts.host_is_dead => {
+                        host_dead(has_run, placement).reason
+                    }
+                    _ => {
+                        let message = "the host let the instance go and did not say why";
+                        Reason::new(code::LAUNCH_TIMEOUT, message)
+                    }
                 };
                 self.finish(ending(has_run, halted.reason.clone().unwrap_or_else(unsaid)))
             }
