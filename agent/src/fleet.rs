@@ -3,7 +3,7 @@
 use crate::host::Host;
 use crate::journal::{Journal, JournalError};
 use crate::round::{HostLoop, Shared};
-use crate::sizes::registration;
+use crate::sizes::{HostSize, registration};
 use crate::transport::Transport;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub struct FleetOptions {
     pub prefix: String,
     /// Their zones, in turn; at least one.
     pub zones: Vec<String>,
+    /// The size of every host; a varied fleet without it.
+    pub size: Option<HostSize>,
     /// How long starting an instance takes: from, to, in milliseconds.
     pub start_ms: (u64, u64),
     /// How often a host reports everything that it sees, in milliseconds (give or take a tenth).
@@ -45,6 +47,7 @@ impl Default for FleetOptions {
             hosts: 12,
             prefix: "host".to_owned(),
             zones: ["zone-a", "zone-b", "zone-c"].map(str::to_owned).to_vec(),
+            size: None,
             start_ms: (0, 20),
             heartbeat_ms: 30_000,
             wait_s: 20,
@@ -110,7 +113,8 @@ impl Fleet {
         });
         let mut tasks = JoinSet::new();
         for index in 0..hosts {
-            let registration = registration(&shared.options.prefix, index, &shared.options.zones);
+            let FleetOptions { prefix, zones, size, .. } = &shared.options;
+            let registration = registration(prefix, index, zones, *size);
             let known = known.remove(&registration.host_id).unwrap_or_default();
             let known =
                 known.into_iter().map(|(key, (generation, phase))| (key, generation, phase));

@@ -17,5 +17,5 @@ pub mod wire;
 
 pub use fleet::{Fleet, FleetOptions, FleetStats};
 pub use journal::JournalError;
-pub use sizes::registration;
+pub use sizes::{HostSize, registration};
 pub use transport::{Answer, Http, InProcess, Method, NoAnswer, Transport};

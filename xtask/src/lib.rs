@@ -1,5 +1,6 @@
 //! Tasks of the workspace: what is generated, and what has to hold before a change lands.
 
+pub mod bench;
 pub mod events;
 pub mod test;
 

@@ -1,25 +1,54 @@
 //! `cargo xtask <task>`: the tasks of the workspace.
 
-use std::env;
+use anyhow::Result;
+use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+use tokio::runtime::Builder;
+use xtask::{bench, events, test};
 
-const TASKS: &str = "cargo xtask takes one task:
-  events  writes `events/`: schemas and samples of all events
-  test    runs all that has to hold before a change lands";
+/// The tasks of the workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Command {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Writes `events/`: schemas and samples of all events
+    Events,
+    /// Runs all that has to hold before a change lands
+    Test,
+    /// Prints how fast the plane is, and what that costs
+    Bench(bench::Options),
+    /// The server that the bench measures
+    #[command(hide = true)]
+    BenchServe(bench::Serve),
+}
 
 fn main() -> ExitCode {
-    let words: Vec<String> = env::args().skip(1).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let done = match words[..] {
-        ["events"] => xtask::events::write(),
-        ["test"] => xtask::test::run(),
-        _ => Err(anyhow::anyhow!(TASKS)),
-    };
-    match done {
+    match run(Command::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
+        Task::Events => events::write(),
+        Task::Test => test::run(),
+        Task::Bench(_) if cfg!(debug_assertions) => bench::run_optimized(),
+        // One thread for the clients: the cores are the server's.
+        Task::Bench(options) => {
+            Builder::new_current_thread().enable_all().build()?.block_on(bench::run(options))
+        }
+        Task::BenchServe(options) => {
+            tracing_subscriber::fmt().with_env_filter("warn").with_writer(std::io::stderr).init();
+            Builder::new_multi_thread().enable_all().build()?.block_on(bench::serve(options))
         }
     }
 }
