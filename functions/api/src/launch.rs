@@ -333,14 +333,14 @@ async fn zone(api: &Api, request: &LaunchRequest, count: u32) -> Result<Option<S
         return Err(Refusal::value("zone", message));
     }
     let Some(subnet_id) = &request.subnet_id else { return Ok(request.zone.clone()) };
-    let found = subnets::get(&api.ports, &api.options.tenant, subnet_id).await?;
-    let subnet = found.map_err(|reason| named("subnet_id", reason))?;
+    let found = subnets::zone(&*api.ports.store, &api.options.tenant, subnet_id).await?;
+    let lies_in = found.map_err(|reason| named("subnet_id", reason))?;
     match &request.zone {
-        Some(zone) if *zone != subnet.zone => {
-            let message = format!("{subnet_id} lies in {}, not in {zone}", subnet.zone);
+        Some(zone) if *zone != lies_in => {
+            let message = format!("{subnet_id} lies in {lies_in}, not in {zone}");
             combination("subnet_id", &message)
         }
-        _ => Ok(Some(subnet.zone)),
+        _ => Ok(Some(lies_in)),
     }
 }
 

@@ -7,7 +7,7 @@
 //! summary that names the full ones; it is written only when a block becomes full or ceases to be.
 
 use eventplane_domain::{Millis, Tenant};
-use eventplane_store::{Condition, Item, ItemExt, Key, Update, Write};
+use eventplane_store::{Condition, Item, ItemExt, Key, Update, Value, Write};
 use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
 use std::ops::Range;
@@ -186,7 +186,20 @@ impl Block {
         if self.is_closed() {
             return vec![];
         }
-        usable(cidr, self.number).filter(|slot| self.slot(*slot, now) == Slot::Free).collect()
+        let taken = self.taken(now);
+        usable(cidr, self.number).filter(|slot| taken & (1 << slot) == 0).collect()
+    }
+
+    /// A bit for each slot that is leased or rests at `now`: one walk over the item, where asking
+    /// slot by slot would look up 64 names.
+    fn taken(&self, now: Millis) -> u32 {
+        let slot = |name: &str| name.get(1..)?.parse::<u32>().ok().filter(|n| *n < BLOCK_SLOTS);
+        let bit = |(name, value): (&String, &Value)| match (name.as_bytes().first(), value) {
+            (Some(b's'), _) => slot(name).map(|slot| 1 << slot),
+            (Some(b'r'), Value::N(until)) if *until > now.0 => slot(name).map(|slot| 1 << slot),
+            _ => None,
+        };
+        self.item.iter().flatten().filter_map(bit).fold(0, |taken: u32, bit: u32| taken | bit)
     }
 
     /// Who has its addresses.

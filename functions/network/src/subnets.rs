@@ -62,13 +62,25 @@ impl Subnets {
     /// # Errors
     /// A fault when what is stored is something else.
     pub fn read(item: Option<&Item>) -> Result<Subnets, Fault> {
+        Subnets::read_those(item, |name| name.starts_with(PREFIX))
+    }
+
+    /// Reads the one of that id alone, if it is there: a launch has no use for the others.
+    ///
+    /// # Errors
+    /// A fault when what is stored is something else.
+    pub fn read_one(item: Option<&Item>, subnet_id: &str) -> Result<Subnets, Fault> {
+        Subnets::read_those(item, |name| name == subnet_id && name.starts_with(PREFIX))
+    }
+
+    fn read_those(item: Option<&Item>, is_one: impl Fn(&str) -> bool) -> Result<Subnets, Fault> {
         let Some(item) = item else { return Ok(Subnets::default()) };
         let read = |(name, value): (&String, &Value)| match value {
             Value::S(json) => serde_json::from_str(json)
                 .map_err(|error| corrupt(format!("the subnet {name} is unreadable: {error}"))),
             other => Err(corrupt(format!("the subnet {name} is {other:?}"))),
         };
-        let all = item.iter().filter(|(name, _)| name.starts_with(PREFIX)).map(read);
+        let all = item.iter().filter(|(name, _)| is_one(name)).map(read);
         Ok(Subnets {
             version: item.number(VERSION).unwrap_or(0),
             all: all.collect::<Result<_, _>>()?,

@@ -113,6 +113,23 @@ pub async fn get(
     Ok(Ok(SubnetView::of(subnet, Some(addresses))))
 }
 
+/// The zone of a subnet: unlike [`get`], it looks at no address.
+///
+/// # Errors
+/// A refusal when there is no such subnet (inner), or a fault of the store.
+pub async fn zone(
+    store: &dyn Store,
+    tenant: &Tenant,
+    subnet_id: &str,
+) -> Result<Result<String, Reason>, Fault> {
+    if let Err(reason) = check_id(subnet_id, PREFIX, MALFORMED) {
+        return Ok(Err(reason));
+    }
+    let item = store.get(&key(tenant)).await?;
+    let mut subnets = Subnets::read_one(item.as_ref(), subnet_id)?.all.into_iter();
+    Ok(subnets.next().map(|subnet| subnet.zone).ok_or_else(|| not_found(subnet_id)))
+}
+
 /// Makes a subnet. Two that overlap never come into being, also when asked for at once.
 ///
 /// # Errors
