@@ -18,21 +18,22 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How many launches the averages are of.
+/// How many launches are counted.
 const LAUNCHES: u64 = 20;
 /// The largest item that a usual launch writes, in bytes: one write unit of DynamoDB.
 const ITEM_BYTES_MAX: usize = 1024;
 
-/// What is counted, and how much of it a launch to running and a termination may cost at most. A rise
-/// needs its reason in the commit that makes it.
+/// What is counted, and what a launch to running and a termination may cost. A rise needs its reason
+/// in the commit that makes it.
 ///
-/// Of the numbers in each pair, the first is exact: functions handle one message at a time, so that
-/// no race is lost. The second is for functions that handle many at a time, on the average: then two
-/// of the three that join, and three of the four that say what they gave back, look and decide
-/// again, at most.
+/// The first number of each pair is exact: what the cheapest of them costs while functions handle
+/// one message at a time, so that no race is lost, on a host that stays in its class of room. The
+/// second is the most that they may cost on the average while functions handle many at a time: two
+/// of the three that join, and three of the four that say what they gave back, may look and decide
+/// again, and an empty host often changes its class (three items more).
 const COSTS: [(&str, [u64; 2], [u64; 2]); 8] = [
-    ("write units, as DynamoDB bills them", [27, 33], [34, 40]),
-    ("items written", [16, 16], [20, 20]),
+    ("write units, as DynamoDB bills them", [27, 36], [34, 44]),
+    ("items written", [16, 19], [20, 23]),
     ("transactions", [10, 13], [12, 18]),
     ("reads by functions", [12, 15], [15, 21]),
     ("events published", [7, 7], [8, 8]),
@@ -187,17 +188,15 @@ impl Counted {
             .map(|(after, before)| std::array::from_fn(|n| after[n] - before[n]))
     }
 
-    /// What so many instances cost one after the other, after a first that nobody counts: it makes
-    /// its tenant's keys.
-    async fn costs(&self) -> [[u64; COSTS.len()]; 2] {
+    /// What instances cost one after the other, after a first that nobody counts: it makes its
+    /// tenant's keys.
+    async fn costs(&self) -> Vec<[[u64; COSTS.len()]; 2]> {
         self.live_and_die(0).await;
-        let mut sum = [[0; COSTS.len()]; 2];
+        let mut costs = Vec::new();
         for round in 1..=LAUNCHES {
-            let one = self.live_and_die(round).await;
-            sum =
-                std::array::from_fn(|phase| std::array::from_fn(|n| sum[phase][n] + one[phase][n]));
+            costs.push(self.live_and_die(round).await);
         }
-        sum
+        costs
     }
 
     async fn stop(self) {
@@ -208,19 +207,19 @@ impl Counted {
 
 #[tokio::test]
 async fn a_launch_and_a_termination_cost_what_the_table_says() {
-    for (several, concurrency) in [(0, 1), (1, 64)] {
+    for concurrency in [1, 64] {
         let plane = Counted::start(BusOptions { concurrency, ..BusOptions::default() }).await;
-        let [launches, terminations] = plane.costs().await;
+        let costs = plane.costs().await;
         plane.stop().await;
         for (n, (what, launch, termination)) in COSTS.into_iter().enumerate() {
-            for (phase, cost, most) in [
-                ("a launch", launches[n], launch[several]),
-                ("a termination", terminations[n], termination[several]),
-            ] {
-                let average = cost as f64 / LAUNCHES as f64;
-                let most = most * LAUNCHES;
-                let is_as_said = if concurrency == 1 { cost == most } else { cost <= most };
-                assert!(is_as_said, "{what} of {phase}, {concurrency} at a time: {average}");
+            for (phase, [least, most]) in [launch, termination].into_iter().enumerate() {
+                let costs: Vec<u64> = costs.iter().map(|cost| cost[phase][n]).collect();
+                let name = ["a launch", "a termination"][phase];
+                let told = format!("{what} of {name}, {concurrency} at a time: {costs:?}");
+                if concurrency == 1 {
+                    assert_eq!(costs.iter().min(), Some(&least), "{told}");
+                }
+                assert!(costs.iter().sum::<u64>() <= most * LAUNCHES, "{told}");
             }
         }
     }
