@@ -1,8 +1,9 @@
 //! Planes that stop in the middle, messages that nobody could handle, hosts that die: what goes on,
 //! and what is given back.
 
+use async_trait::async_trait;
 use axum::http::{Method, StatusCode};
-use eventplane_agent::{Fleet, FleetOptions, InProcess};
+use eventplane_agent::{Answer, Fleet, FleetOptions, InProcess, NoAnswer, Transport};
 use eventplane_domain::{InstanceId, Millis, Tenant};
 use eventplane_engine::{Clock, Ports};
 use eventplane_instances::{NUDGE_AFTER_MS, Record, record_key};
@@ -14,6 +15,7 @@ use eventplane_tests::site::{Site, options};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 const FUNCTIONS: [&str; 6] = ["capacity", "network", "storage", "security", "handoff", "instances"];
 
@@ -307,4 +309,78 @@ async fn hosts_whose_agents_were_killed_keep_what_they_run() {
     books.check();
     assert_eq!(books.assignments.len(), 6);
     after.stop().await;
+}
+
+/// The way to a plane that may go: then no request under way is answered.
+struct Line(watch::Sender<Option<InProcess>>);
+
+impl Line {
+    fn lead_to(&self, site: Option<&Site>) {
+        self.0.send_replace(site.map(|site| InProcess(site.plane.router())));
+    }
+}
+
+#[async_trait]
+impl Transport for Line {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Answer, NoAnswer> {
+        let gone = || NoAnswer("there is no plane".to_owned());
+        let mut line = self.0.subscribe();
+        let plane = line.borrow_and_update().clone().ok_or_else(gone)?;
+        tokio::select! {
+            answer = plane.send(method, path, body) => answer,
+            _ = line.changed() => Err(gone()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_that_outlive_the_plane_keep_what_runs_and_say_again_what_was_lost() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let site = Site::in_dir(0, dir.path()).await;
+    let line = Arc::new(Line(watch::Sender::new(None)));
+    line.lead_to(Some(&site));
+    let agents = FleetOptions { heartbeat_ms: 300, wait_s: 1, ..options(3).fleet };
+    let agents = Fleet::run(agents, line.clone()).expect("no memory");
+    assert!(agents.registered(Duration::from_secs(60)).await);
+    let runs = site.launch_micro().await;
+    site.until(&runs, "running").await;
+    // Its report is taken, and what it says is lost with the inbox.
+    site.plane.bus().pause("instances");
+    let unheard = site.launch_micro().await;
+    for _ in 0..3_000 {
+        let stats = site.plane.bus().stats();
+        let inbox = stats.functions.iter().find(|of| of.function == "instances");
+        if inbox.is_some_and(|inbox| inbox.queued > 0) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    line.lead_to(None);
+    site.plane.shutdown().await;
+    let failed = agents.stats().failed;
+    while agents.stats().failed < failed + 3 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!((agents.stats().started, agents.stats().stopped), (2, 0));
+
+    let site = Site::in_dir(0, dir.path()).await;
+    line.lead_to(Some(&site));
+    site.until(&unheard, "running").await;
+    assert_eq!(site.get(&format!("/v1/instances/{runs}")).await["state"], "running");
+    assert_eq!((agents.stats().started, agents.stats().stopped), (2, 0));
+    books(&site).await.check();
+    for id in [&runs, &unheard] {
+        site.terminate(id).await;
+    }
+    for id in [&runs, &unheard] {
+        site.until(id, "terminated").await;
+    }
+    books(&site).await.check_nothing_is_held();
+    agents.stop().await;
+    site.plane.shutdown().await;
 }
