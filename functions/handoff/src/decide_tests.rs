@@ -360,3 +360,41 @@ fn a_receipt_comes_back_as_it_was_written() {
         assert!(apply(Action::Check, Some(item)).is_some());
     }
 }
+
+#[test]
+fn an_assignment_comes_back_as_it_was_written_each_field_in_its_own_place() {
+    use eventplane_domain::VolumeSpec;
+    let spec = VolumeSpec {
+        device: "/dev/xvda".to_owned(),
+        volume_type: "gp3".to_owned(),
+        size_gib: 8,
+        iops: 3_000,
+        delete_on_termination: true,
+    };
+    let volume = Volume {
+        volume_id: "vol-1".to_owned(),
+        spec: spec.clone(),
+        pool: "a/gp3/1".to_owned(),
+        key_id: "key-1".to_owned(),
+    };
+    let mut assignment = Assignment { generation: 2, has_run: true, ..assignment(false) };
+    assignment.body.spec.volumes = vec![spec];
+    assignment.body.volumes = vec![volume];
+    let write = assignment.put();
+    let eventplane_store::Action::Put(item) = write.action else { panic!("a put") };
+    assert_eq!(Assignment::read(&write.key, &item).expect("readable"), assignment);
+}
+
+#[test]
+fn what_an_agent_lets_go_of_because_its_host_was_declared_dead_ends_with_that_reason() {
+    for (facts, code) in [
+        (on_dead_host(HandedOff, None), code::HOST_DEAD),
+        (on_host(HandedOff, None, true), code::LAUNCH_TIMEOUT),
+    ] {
+        let decision = decide(&event(1, halted("h-1", false)), &facts, Millis(5));
+        let Data::InstanceWithdrawn(withdrawn) = &decision.events[0].data else {
+            panic!("it ends")
+        };
+        assert_eq!(withdrawn.reason.code, code);
+    }
+}
