@@ -6,13 +6,16 @@ use crate::hosts::{found, host_id};
 use crate::{Api, Shared, WAIT_S_MAX};
 use axum::Json;
 use axum::extract::State as Handle;
-use eventplane_domain::{HostId, InstanceId, Reason, State, Tenant};
+use axum::response::{IntoResponse, Response};
+use eventplane_domain::{HostId, InstanceId, Millis, Reason, State, Tenant};
 use eventplane_engine::{Emit, Fault, Origin, stamp};
 use eventplane_events::{Data, Entry, InstanceHalted, InstanceRunning};
-use eventplane_handoff::{Assignment, WantedSet, assignment_key, host_partition, offer_write};
+use eventplane_handoff::{
+    Assignment, AssignmentBody, WantedSet, assignment_key, host_partition, offer_write,
+};
 use eventplane_instances::{Record, record_key};
 use eventplane_store::{Item, Key, TRANSACTION_WRITES_MAX, TransactError, Write};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -45,7 +48,7 @@ async fn assignments(
     Handle(api): Handle<Shared>,
     Path(id): Path<String>,
     Parameters(after): Parameters<After>,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Response, Refusal> {
     let id = host_id(&id)?;
     found(&api, &id).await?;
     let wait_s = after.wait.unwrap_or(0).min(WAIT_S_MAX);
@@ -63,7 +66,7 @@ async fn assignments(
         let Some(watch) = watch.as_mut().filter(|_| !over) else {
             let soon = wanted.assignments.iter().any(|one| one.withdrawing || !one.offered);
             let wanted = offer(&api, wanted).await?;
-            return Ok(Json(shown(&wanted, soon)));
+            return Ok(Json(told(&wanted, soon)).into_response());
         };
         // Whether it changed or the time is over: what stands then is the answer.
         let _ = timeout_at(end, watch.changed()).await;
@@ -104,28 +107,58 @@ async fn offer(api: &Api, mut wanted: WantedSet) -> Result<WantedSet, Fault> {
     }
 }
 
+/// The set as a host is told it; written straight into the answer, since a host hears of all that
+/// it runs with every change.
+#[derive(Serialize)]
+struct Told<'w> {
+    revision: u64,
+    poll_after_ms: u64,
+    wanted: Vec<ToRun<'w>>,
+    let_go: Vec<ToLetGo<'w>>,
+}
+
+#[derive(Serialize)]
+struct ToRun<'w> {
+    tenant: &'w Tenant,
+    instance_id: &'w InstanceId,
+    generation: u32,
+    deadline: Millis,
+    launch: &'w AssignmentBody,
+}
+
+#[derive(Serialize)]
+struct ToLetGo<'w> {
+    tenant: &'w Tenant,
+    instance_id: &'w InstanceId,
+    generation: u32,
+}
+
 /// The set as the host is told it. `soon`: something in it is new to the host, or has to be let
 /// go of, so that more may follow at once.
-fn shown(wanted: &WantedSet, soon: bool) -> Value {
-    let run = |a: &Assignment| {
-        let mut shown = json!({
-            "tenant": a.tenant,
-            "instance_id": a.instance,
-            "generation": a.generation,
-            "deadline": a.deadline,
-        });
-        shown["launch"] = json!(a.body);
-        shown
-    };
-    let let_go = |a: &Assignment| json!({ "tenant": a.tenant, "instance_id": a.instance, "generation": a.generation });
+fn told(wanted: &WantedSet, soon: bool) -> Told<'_> {
     let (going, staying): (Vec<&Assignment>, Vec<&Assignment>) =
         wanted.assignments.iter().partition(|assignment| assignment.withdrawing);
-    json!({
-        "revision": wanted.revision,
-        "poll_after_ms": if soon { POLL_SOON_MS } else { POLL_LATER_MS },
-        "wanted": staying.into_iter().map(run).collect::<Vec<_>>(),
-        "let_go": going.into_iter().map(let_go).collect::<Vec<_>>(),
-    })
+    Told {
+        revision: wanted.revision,
+        poll_after_ms: if soon { POLL_SOON_MS } else { POLL_LATER_MS },
+        wanted: staying.into_iter().map(ToRun::of).collect(),
+        let_go: going.into_iter().map(ToLetGo::of).collect(),
+    }
+}
+
+impl<'w> ToRun<'w> {
+    fn of(assignment: &'w Assignment) -> Self {
+        let Assignment { tenant, instance: instance_id, generation, deadline, body, .. } =
+            assignment;
+        ToRun { tenant, instance_id, generation: *generation, deadline: *deadline, launch: body }
+    }
+}
+
+impl<'w> ToLetGo<'w> {
+    fn of(assignment: &'w Assignment) -> Self {
+        let Assignment { tenant, instance: instance_id, generation, .. } = assignment;
+        ToLetGo { tenant, instance_id, generation: *generation }
+    }
 }
 
 /// What a host sees.
