@@ -133,8 +133,12 @@ impl Transport for Http {
         let body = Full::new(Bytes::from(body.unwrap_or_default()));
         let request = request(method, &format!("{}{path}", self.endpoint), body)?;
         let response = self.client.request(request).await.map_err(|error| {
-            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-            NoAnswer(format!("{error}{}", cause.unwrap_or_default()))
+            // What lies at the bottom says what is wrong; the layers above it name themselves.
+            let mut cause: &dyn std::error::Error = &error;
+            while let Some(deeper) = cause.source() {
+                cause = deeper;
+            }
+            NoAnswer(cause.to_string())
         })?;
         read(response).await
     }
