@@ -136,7 +136,7 @@ impl Stage<'_> {
     }
 
     async fn several_launches(&mut self) -> Result<(), Problem> {
-        self.title("Six more, spread over zones and racks, with a data volume each");
+        self.title("Six more, with a data volume each");
         let volumes = json!([{ "size_gib": 20 }]);
         let body = json!({
             "instance_type": "m5.large", "count": 6, "volumes": volumes, "tags": {"made-by": "demo"},

@@ -90,9 +90,21 @@ impl Refusal {
         }
     }
 
+    /// The hint in the words of this command: the API's own speak of requests.
+    fn hint(&self) -> Option<&str> {
+        let verb = match self.code.as_str() {
+            "InvalidInstanceType" => "`eventplane types` lists the types",
+            "InvalidHostID.NotFound" => "`eventplane hosts` lists the hosts",
+            "InvalidInstanceID.NotFound" => "`eventplane list` lists the instances",
+            "InvalidDeadLetterID.NotFound" => "`eventplane dead-letters list` lists them",
+            _ => return self.hint.as_deref(),
+        };
+        Some(verb)
+    }
+
     fn text(&self) -> String {
         let mut text = format!("error: {}: {}", self.code, self.message);
-        if let Some(hint) = &self.hint {
+        if let Some(hint) = self.hint() {
             let _ = write!(text, "\n hint: {hint}");
         }
         if let Some(id) = &self.request_id {
@@ -109,11 +121,11 @@ mod tests {
     #[test]
     fn an_error_is_shown_with_its_code_its_message_and_its_hint() {
         let body = br#"{"error":{"code":"InvalidInstanceType","message":"no `x9`",
-            "hint":"one of t3.micro","class":"invalid"},"request_id":"req-1"}"#;
+            "hint":"GET /v1/instance-types","class":"invalid"},"request_id":"req-1"}"#;
         let refusal = Refusal::read(400, body);
         assert_eq!(
             Problem::Refused(refusal).to_string(),
-            "error: InvalidInstanceType: no `x9`\n hint: one of t3.micro\n request id: req-1"
+            "error: InvalidInstanceType: no `x9`\n hint: `eventplane types` lists the types\n request id: req-1"
         );
     }
 

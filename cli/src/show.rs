@@ -53,6 +53,8 @@ pub struct Screen {
     is_terminal: bool,
     /// The picture that the next one is drawn over.
     picture: Option<String>,
+    /// How many columns the terminal has; unknown in a pipe.
+    width: Option<usize>,
 }
 
 impl Screen {
@@ -71,6 +73,7 @@ impl Screen {
             has_progress: false,
             is_terminal: for_people,
             picture: None,
+            width: Table::new().width().map(usize::from).filter(|width| *width > 0),
         }
     }
 
@@ -86,6 +89,7 @@ impl Screen {
             has_progress: false,
             is_terminal: false,
             picture: None,
+            width: None,
         }
     }
 
@@ -156,8 +160,9 @@ impl Screen {
     /// Draws a picture over the one before, on a terminal. Elsewhere only the one that is
     /// [kept](Screen::keep) is printed.
     pub(crate) fn draw(&mut self, picture: &str) {
+        let picture = picture.trim_end();
         if self.is_terminal && self.picture.as_deref() != Some(picture) {
-            let before = self.picture.as_ref().map_or(0, |before| before.lines().count());
+            let before = self.picture.as_ref().map_or(0, |before| rows(before, self.width));
             let up = if before > 0 { format!("\x1b[{before}A\x1b[0J") } else { String::new() };
             let _ = writeln!(self.out, "{up}{picture}").and_then(|()| self.out.flush());
         }
@@ -169,6 +174,17 @@ impl Screen {
         if let Some(picture) = self.picture.take().filter(|_| !self.is_terminal) {
             self.line(picture);
         }
+    }
+
+    /// How many columns there are: 80 where nobody can say.
+    pub(crate) fn columns(&self) -> usize {
+        self.width.unwrap_or(COLUMNS_UNLESS_KNOWN)
+    }
+
+    /// `text` broken between words so that it fits a terminal, each further line `indent` columns
+    /// in; as it is in a pipe.
+    pub(crate) fn wrapped(&self, text: &str, indent: usize) -> String {
+        self.width.map_or_else(|| text.to_owned(), |width| wrap(text, width, indent))
     }
 
     /// A table with these headings. The columns of [`STATES`] hold states, each in its colour.
@@ -189,9 +205,46 @@ impl Screen {
             });
             table.add_row(cells);
         }
+        table.column_iter_mut().for_each(|column| {
+            column.set_padding((0, 2));
+        });
         let text = table.to_string();
         text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// The columns of a terminal whose width nobody can say.
+const COLUMNS_UNLESS_KNOWN: usize = 80;
+
+/// How many characters of a line are seen: without what only colours it.
+fn seen(line: &str) -> usize {
+    let parts = line.split('\x1b').enumerate();
+    let text = |(index, part): (usize, &str)| match (index, part.split_once('m')) {
+        (1.., Some((_, text))) => text.chars().count(),
+        _ => part.chars().count(),
+    };
+    parts.map(text).sum()
+}
+
+/// How many rows of a terminal this wide a picture takes: what is too long goes on in the next.
+fn rows(picture: &str, width: Option<usize>) -> usize {
+    let of = |line: &str| width.map_or(1, |width| seen(line).div_ceil(width.max(1)).max(1));
+    picture.lines().map(of).sum()
+}
+
+fn wrap(text: &str, width: usize, indent: usize) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if seen(line) + 1 + seen(word) <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            None => lines.push(word.to_owned()),
+            Some(_) => lines.push(format!("{:indent$}{word}", "")),
+        }
+    }
+    lines.join("\n")
 }
 
 /// The headings under which states stand.
@@ -218,5 +271,31 @@ pub(crate) fn text_at(value: &Value, path: &str) -> String {
             all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
         }
         Some(other) => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_takes_the_rows_that_are_seen() {
+        let cases = [
+            ("one", Some(3), 1),
+            ("four", Some(3), 2),
+            ("\x1b[32mgreen\x1b[0m", Some(5), 1),
+            ("a\n\nb", Some(5), 3),
+            ("as long as it likes", None, 1),
+        ];
+        for (picture, width, right) in cases {
+            assert_eq!(rows(picture, width), right, "{picture:?} in {width:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_broken_between_words_and_no_line_is_wider_than_the_terminal() {
+        let text = wrap("1  no host has room for it", 12, 3);
+        assert_eq!(text, "1  no host\n   has room\n   for it");
+        assert_eq!(wrap("unbreakable", 4, 2), "unbreakable");
     }
 }

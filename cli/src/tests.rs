@@ -207,7 +207,7 @@ fn an_error_shows_its_hint_and_its_request_id_beside_the_output() {
     let endpoint = endpoint();
     let (code, out, err) = run(&["--endpoint", &endpoint, "describe", "i-unknown"]);
     assert_eq!((code, out.as_str()), (1, ""));
-    let right = "error: InvalidInstanceID.NotFound: none\n hint: GET /v1/instances lists the \
+    let right = "error: InvalidInstanceID.NotFound: none\n hint: `eventplane list` lists the \
                  instances\n request id: req-7\n";
     assert_eq!(err, right);
 }

@@ -200,7 +200,7 @@ pub(crate) async fn events(client: &Client, screen: &mut Screen, id: &str) -> Re
 
 pub(crate) async fn audit(client: &Client, screen: &mut Screen, id: &str) -> Result<(), Problem> {
     let audit = client.get(&format!("{}/audit", instance_path(id)?)).await?;
-    screen.either(&audit, |screen| tables::whole(screen, &audit));
+    screen.either(&audit, |screen| tables::audit(screen, &audit));
     if audit["verified"] == true {
         return Ok(());
     }

@@ -4,8 +4,13 @@
 use crate::show::{Ink, Screen, text_at};
 use serde_json::Value;
 
-/// How many columns the longest time has.
-const COLUMNS: u64 = 40;
+/// The most columns that the longest time has.
+const COLUMNS_MAX: usize = 40;
+/// The fewest, however narrow the terminal.
+const COLUMNS_MIN: usize = 8;
+
+/// The columns between the texts of a line, and those of the time since the beginning.
+const BETWEEN: usize = "    ".len() + "  123456 ms  ".len() + " ".len();
 
 /// One line of a timeline.
 struct Line {
@@ -42,12 +47,15 @@ fn lines(events: &[Value]) -> Vec<Line> {
     lines
 }
 
-fn bar(line: &Line, end_ms: u64) -> String {
-    let column = |ms: u64| usize::try_from(ms * COLUMNS / end_ms.max(1)).unwrap_or(0);
+fn bar(line: &Line, end_ms: u64, columns: usize) -> String {
+    let column = |ms: u64| {
+        let of_all = u128::from(ms) * columns as u128 / u128::from(end_ms.max(1));
+        usize::try_from(of_all).unwrap_or(0)
+    };
     let (from, to) = (column(line.from_ms), column(line.to_ms));
     let long = (to - from).max(1);
     // What ends at the end, and begins there, still has its mark within the columns.
-    let from = from.min(usize::try_from(COLUMNS).unwrap_or(1) - 1);
+    let from = from.min(columns - 1);
     format!("{}{}", " ".repeat(from), "█".repeat(long))
 }
 
@@ -60,24 +68,35 @@ pub(crate) fn text(screen: &Screen, timeline: &Value) -> String {
     let (steps, whats) = (width(|line| &line.step), width(|line| &line.what));
     let (steps, whats) = (steps.unwrap_or(0), whats.unwrap_or(0));
     let is_one_run = lines.iter().all(|line| line.generation == lines[0].generation);
+    let run = |line: &Line| format!(" run {}", line.generation);
+    let runs =
+        if is_one_run { 0 } else { lines.iter().map(|line| run(line).len()).max().unwrap_or(0) };
+    let took = |line: &Line| format!("+{} ms", line.to_ms - line.from_ms);
+    let tooks = lines.iter().map(|line| took(line).len()).max().unwrap_or(0);
+    let beside = BETWEEN + steps + whats + runs + tooks;
+    let columns = screen.columns().saturating_sub(beside).clamp(COLUMNS_MIN, COLUMNS_MAX);
     let mut text = Vec::new();
+    let mut said = None;
     for line in &lines {
-        let Line { step, what, to_ms, from_ms, generation, reason } = line;
-        let run = if is_one_run { String::new() } else { format!(" run {generation}") };
+        let Line { step, what, to_ms, reason, .. } = line;
+        let run = if is_one_run { String::new() } else { run(line) };
         let ink = match what.as_str() {
             "refused" | "withdrawn" | "terminated" => Ink::Red,
             "running" => Ink::Green,
             what if what.starts_with("given back") => Ink::Dim,
             _ => Ink::Cyan,
         };
-        let took = to_ms - from_ms;
         let what = screen.ink(ink, format!("{what:<whats$}"));
-        let bar = screen.ink(ink, bar(line, end_ms));
-        let took = screen.ink(Ink::Dim, format!("+{took} ms"));
+        let bar = screen.ink(ink, bar(line, end_ms, columns));
+        let took = screen.ink(Ink::Dim, took(line));
         text.push(format!("  {step:<steps$}  {what}{run}  {to_ms:>6} ms  {bar} {took}"));
-        text.extend(reason.iter().map(|reason| {
-            format!("  {:steps$}  {}", "", screen.ink(Ink::Dim, format!("└ {reason}")))
+        // What has been said once is not repeated at every line that it led to.
+        let news = reason.iter().filter(|reason| said != Some(*reason));
+        text.extend(news.map(|reason| {
+            let reason = format!("  {:steps$}  └ {reason}", "");
+            screen.ink(Ink::Dim, screen.wrapped(&reason, steps + 6))
         }));
+        said = reason.as_ref().or(said);
     }
     text.join("\n")
 }
