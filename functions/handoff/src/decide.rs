@@ -262,7 +262,10 @@ impl Case<'_> {
             Stage::Withdrawn => self.repeat_withdrawn(),
             Stage::Withdrawing => self.finish(recorded_ending(receipt)),
             Stage::HandedOff => {
-                let has_run = halted.has_run || assignment.is_some_and(|a| a.has_run);
+                // What was offered after the operator's word was read out to all may have run too.
+                let of_the_dead = halted.reason.as_ref().is_some_and(|r| r.code == code::HOST_DEAD);
+                let may_have_run = |a: &Assignment| a.has_run || (of_the_dead && a.offered);
+                let has_run = halted.has_run || assignment.is_some_and(may_have_run);
                 let unsaid = || match &receipt.placement {
                     // An agent that still lives was told so too, and was faster.
                     Some(placement) if self.facts.host_is_dead => {

@@ -398,3 +398,17 @@ fn what_an_agent_lets_go_of_because_its_host_was_declared_dead_ends_with_that_re
         assert_eq!(withdrawn.reason.code, code);
     }
 }
+
+#[test]
+fn what_a_dead_host_was_offered_after_the_word_was_read_out_may_have_run_and_is_stopped() {
+    let host_dead = Reason::new(code::HOST_DEAD, "the host h-1 was declared dead");
+    let halt = Data::InstanceHalted(InstanceHalted {
+        host: "h-1".to_owned(),
+        reason: Some(host_dead),
+        has_run: false,
+    });
+    let offered = on_dead_host(HandedOff, None);
+    check("offered meanwhile", offered, 1, halt.clone(), 5, (3, &["stop 1"]));
+    let unseen = Facts { host_is_dead: true, ..on_host(HandedOff, None, false) };
+    check("never offered", unseen, 1, halt, 5, (3, &["terminate 1"]));
+}

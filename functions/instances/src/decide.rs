@@ -40,7 +40,7 @@ pub(crate) fn decide(this: &Instances, event: &Event, facts: &Facts, now: Millis
     }
     after.nudge_at = progress.state.is_moving().then(|| now.plus(NUDGE_AFTER_MS));
     match progress.state {
-        State::Running => {
+        State::Running if record.progress.state != State::Running => {
             after.running_at = Some(now);
             after.has_run = true;
         }

@@ -153,3 +153,11 @@ fn a_record_comes_back_as_it_was_written() {
         assert_eq!(Record::read(&item).expect("readable"), record);
     }
 }
+
+#[test]
+fn a_give_back_that_overtakes_its_withdrawal_does_not_change_when_it_began_to_run() {
+    let (ran, _) = after(&record(), &event(1, running()));
+    let began = Record { running_at: Some(Millis(1_000)), ..ran };
+    let (then, _) = after(&began, &event(1, Data::CapacityReleased(Returned { for_good: true })));
+    assert_eq!((then.progress.state, then.running_at), (State::Running, Some(Millis(1_000))));
+}
