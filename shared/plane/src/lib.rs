@@ -75,7 +75,9 @@ impl Default for PlaneOptions {
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The data directory cannot be made.
-    #[error("the data directory {0} cannot be used: {1}")]
+    #[error(
+        "the data directory {0} cannot be used: {1}; it has to be a directory that can be written"
+    )]
     DataDir(PathBuf, #[source] io::Error),
     /// The store's file cannot be used.
     #[error(transparent)]
