@@ -198,8 +198,8 @@ impl Stage<'_> {
         let ids = self.launch(&json!({ "instance_type": "p4d.24xlarge" })).await?;
         let instance = self.watch(&ids[0], "terminated").await?;
         let code = text_at(&instance, "state_reason/code");
-        let why = self.screen.ink(Ink::Red, tables::why(&instance));
-        self.screen.line(format!("why: {why}"));
+        let why = self.screen.wrapped(&format!("why: {}", tables::why(&instance)), 5);
+        self.screen.line(self.screen.ink(Ink::Red, why));
         if code != "Server.InsufficientInstanceCapacity" {
             return Err(failed(format!("it was refused as {code}, not for want of capacity")));
         }

@@ -152,7 +152,10 @@ fn pools(screen: &Screen, pools: &[Value]) -> String {
     let other = if taken.is_empty() { "" } else { "other " };
     match whole.len() {
         0 => table.trim_end().to_owned(),
-        all => format!("{table}{all} {other}volume pools, all free: {kinds}"),
+        all => {
+            let rest = format!("{all} {other}volume pools, all free: {kinds}");
+            format!("{table}{}", screen.wrapped(&rest, 0))
+        }
     }
 }
 

@@ -122,6 +122,11 @@ pub(crate) async fn until(
     }
     let (mut arrived, mut total) = (0, 0);
     let all = instances.len();
+    // Whoever gives up waiting still knows what was launched.
+    if let Some(first) = instances.first() {
+        let more = if all > 1 { format!(" and {} more", all - 1) } else { String::new() };
+        screen.progress(&format!("0 of {all} {wanted}: {}{more}", text_at(first, "instance_id")));
+    }
     let mut unanswered = None;
     while let Some(joined) = waits.join_next().await {
         let (index, answer) = joined.expect("a wait does not panic");
