@@ -22,9 +22,26 @@ const TRUE: u8 = 4;
 /// The most bytes of a varint of 64 bits.
 const VARINT_BYTES_MAX: u32 = 10;
 
+/// At most how many bytes an attribute has besides its name and a text or bytes: its kind, and two
+/// varints.
+const ATTRIBUTE_BYTES: usize = 1 + 2 * VARINT_BYTES_MAX as usize;
+
+/// Enough bytes for `item`, so that they are written without moving.
+fn room(item: &Item) -> usize {
+    let attribute = |(name, value): (&String, &Value)| {
+        let long = match value {
+            Value::S(text) => text.len(),
+            Value::B(bytes) => bytes.len(),
+            Value::N(_) | Value::Bool(_) => 0,
+        };
+        ATTRIBUTE_BYTES + name.len() + long
+    };
+    1 + VARINT_BYTES_MAX as usize + item.iter().map(attribute).sum::<usize>()
+}
+
 /// The bytes of `item`.
 pub(super) fn encode(item: &Item) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64 + item.len() * 16);
+    let mut out = Vec::with_capacity(room(item));
     out.push(FORMAT);
     write_varint(&mut out, item.len() as u64);
     for (name, value) in item {
