@@ -205,11 +205,17 @@ impl Screen {
             });
             table.add_row(cells);
         }
-        table.column_iter_mut().for_each(|column| {
-            column.set_padding((0, 2));
-        });
-        let text = table.to_string();
-        text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+        let mut spaced = |gap: u16| {
+            table.column_iter_mut().for_each(|column| {
+                column.set_padding((0, gap));
+            });
+            let text = table.to_string();
+            text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+        };
+        let text = spaced(2);
+        // What is a little too wide for the terminal stands closer.
+        let is_too_wide = |width| text.lines().any(|line| seen(line) > width);
+        if self.width.is_some_and(is_too_wide) { spaced(1) } else { text }
     }
 }
 
