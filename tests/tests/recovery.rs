@@ -384,3 +384,23 @@ async fn agents_that_outlive_the_plane_keep_what_runs_and_say_again_what_was_los
     agents.stop().await;
     site.plane.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_unasked_is_heard_also_if_the_plane_stops_before_the_record_shows_it() {
+    for stuck in ["capacity", "handoff", "instances"] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let site = Site::in_dir(2, dir.path()).await;
+        let id = site.launch_micro().await;
+        let host = host_of(&site.until(&id, "running").await);
+        site.plane.bus().pause(stuck);
+        change_host(&site, &host, "dead").await;
+        // As far as it comes: what waits in the inbox then is lost with the process.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        site.plane.shutdown().await;
+        let site = Site::in_dir(2, dir.path()).await;
+        let shown = site.until(&id, "stopped").await;
+        assert_eq!(shown["state_reason"]["code"], "Server.HostDead", "{stuck}: {shown:#}");
+        books(&site).await.check();
+        site.plane.shutdown().await;
+    }
+}

@@ -13,7 +13,7 @@ use eventplane_events::{Data, Entry, InstanceHalted, InstanceRunning};
 use eventplane_handoff::{
     Assignment, AssignmentBody, WantedSet, assignment_key, host_partition, offer_write,
 };
-use eventplane_instances::{Record, record_key};
+use eventplane_instances::{Record, look_at_running, record_key};
 use eventplane_store::{Item, Key, TRANSACTION_WRITES_MAX, TransactError, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -236,7 +236,11 @@ async fn report(
         entries.extend(is_running(&api, &id, seen, known));
     }
     for (promise, known) in report.let_go.iter().zip(gone) {
-        entries.extend(has_let_go(&api, &id, promise, known));
+        let Some(entry) = has_let_go(&api, &id, promise, known) else { continue };
+        if known.assignment.as_ref().is_some_and(|assignment| !assignment.withdrawing) {
+            watch(&api, &promise.tenant, &promise.instance_id).await?;
+        }
+        entries.push(entry);
     }
     let news = entries.len();
     if news > 0 {
@@ -301,6 +305,17 @@ fn has_let_go(api: &Api, host: &HostId, promise: &LetGo, known: &Known) -> Optio
     let data = Data::InstanceHalted(InstanceHalted { host: host.to_string(), reason, has_run });
     let emit = Emit { data, generation: promise.generation, deadline: assignment.deadline };
     is_news.then(|| fresh(api, &promise.tenant, &promise.instance_id, emit))
+}
+
+/// Writes down, before it is published, that an instance's host has let it go unasked: if the
+/// messages of it are lost, the sweeper asks again.
+pub(crate) async fn watch(api: &Api, tenant: &Tenant, id: &InstanceId) -> Result<(), Fault> {
+    let write = look_at_running(tenant, id, api.ports.clock.now());
+    match api.ports.store.transact(vec![write]).await {
+        // It does not run by its record, or is looked at already.
+        Ok(()) | Err(TransactError::ConditionFailed(_)) => Ok(()),
+        Err(TransactError::Fault(fault)) => Err(fault.into()),
+    }
 }
 
 fn fresh(api: &Api, tenant: &Tenant, subject: &InstanceId, emit: Emit) -> Entry {

@@ -1,5 +1,6 @@
 //! Hosts as people see and manage them, and what the plane has room for.
 
+use crate::agents::watch;
 use crate::error::Refusal;
 use crate::extract::{Body, Parameters, Path};
 use crate::{Api, Shared};
@@ -182,6 +183,9 @@ async fn change(
 /// Says of all that a dead host had that nothing runs it any more. What it was offered may have
 /// run.
 async fn halt_all(api: &Api, id: &HostId, wanted: WantedSet) -> Result<(), Fault> {
+    for assignment in wanted.assignments.iter().filter(|one| one.offered && !one.withdrawing) {
+        watch(api, &assignment.tenant, &assignment.instance).await?;
+    }
     let entries: Vec<_> = wanted
         .assignments
         .iter()

@@ -7,7 +7,8 @@ mod record;
 pub use decide::{Facts, Instances};
 pub use record::{
     BY_TENANT, NUDGE_AFTER_MS, OPEN, OPEN_SHARDS, Record, Request, TABLE, TOKEN_KEPT_MS, Want,
-    move_nudge, nudge_at, open_partition, record_key, request_key, shown_state, token_key,
+    look_at_running, move_nudge, nudge_at, open_partition, record_key, request_key, shown_state,
+    token_key,
 };
 
 use async_trait::async_trait;

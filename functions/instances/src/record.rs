@@ -67,6 +67,19 @@ pub fn move_nudge(key: Key, due: Millis, next: Option<Millis>) -> Write {
     Write::update(key, updates).when(Condition::equals(NUDGE_AT, nudge_sort(due)))
 }
 
+/// Lets the sweeper look at a running instance whose host has let it go: before that is published,
+/// so that it is heard also if every message of it is lost. Fails while it looks already.
+#[must_use]
+pub fn look_at_running(tenant: &Tenant, id: &InstanceId, now: Millis) -> Write {
+    let updates = vec![
+        Update::set("open", open_partition(shard_of(id))),
+        Update::set(NUDGE_AT, nudge_sort(now.plus(NUDGE_AFTER_MS))),
+    ];
+    Write::update(record_key(tenant, id), updates)
+        .when(Condition::equals(STATE, State::Running.name()))
+        .when(Condition::absent(NUDGE_AT))
+}
+
 /// One of the partitions of [`OPEN`].
 #[must_use]
 pub fn open_partition(shard: u64) -> String {

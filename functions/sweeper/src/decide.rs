@@ -54,11 +54,14 @@ impl Open {
                 Data::InstanceTerminationRequested(ask)
             }
             (Some(Want::Stopped), _) | (_, State::Stopping) => Data::InstanceStopRequested(ask),
-            (None, State::Pending) => Data::InstanceRequested(InstanceRequested {
+            // What runs is looked at only after its host has let it go: the handoff says again how
+            // it ended.
+            (None, State::Running) if record.nudge_at.is_none() => return None,
+            (None, State::Pending | State::Running) => Data::InstanceRequested(InstanceRequested {
                 spec: record.spec.clone(),
                 has_run: record.has_run,
             }),
-            (None, State::Running | State::Stopped) => return None,
+            (None, State::Stopped) => return None,
         };
         let generation = record.progress.generation;
         Some(Emit { data, generation, deadline: record.deadline })

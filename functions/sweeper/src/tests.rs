@@ -80,6 +80,9 @@ fn what_the_record_waits_for_is_asked_again_and_what_it_does_not_show_comes_firs
         assert_eq!((name, open.request_is_shown()), (nudged, shown), "{state} and {wants:?}");
     }
     assert_eq!(Open { record: None, request: None }.nudge(), None);
+    let let_go = Record { nudge_at: Some(Millis(1)), ..record(1, Running) };
+    let open = Open { record: Some(let_go), request: None };
+    assert_eq!(open.nudge().map(|emit| emit.data.name()), launch, "its host has let it go");
 }
 
 #[derive(Default)]
