@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod events;
+pub mod python;
 pub mod test;
 
 use std::path::{Path, PathBuf};

@@ -311,11 +311,9 @@ fn has_let_go(api: &Api, host: &HostId, promise: &LetGo, known: &Known) -> Optio
 /// messages of it are lost, the sweeper asks again.
 pub(crate) async fn watch(api: &Api, tenant: &Tenant, id: &InstanceId) -> Result<(), Fault> {
     let write = look_at_running(tenant, id, api.ports.clock.now());
-    match api.ports.store.transact(vec![write]).await {
-        // It does not run by its record, or is looked at already.
-        Ok(()) | Err(TransactError::ConditionFailed(_)) => Ok(()),
-        Err(TransactError::Fault(fault)) => Err(fault.into()),
-    }
+    // Not written where it does not run by its record, or is looked at already.
+    api.ports.store.try_transact(vec![write]).await?;
+    Ok(())
 }
 
 fn fresh(api: &Api, tenant: &Tenant, subject: &InstanceId, emit: Emit) -> Entry {

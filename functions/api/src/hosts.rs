@@ -11,7 +11,6 @@ use eventplane_domain::{GpuNeed, HostId, Reason, code};
 use eventplane_engine::{Emit, Fault, Origin, stamp};
 use eventplane_events::{Data, InstanceHalted};
 use eventplane_handoff::{WantedSet, dead_write};
-use eventplane_store::TransactError;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -167,10 +166,7 @@ async fn change(
     let wanted = WantedSet::of(store, &id).await?;
     let is_dead = state == HostState::Dead;
     if wanted.dead != is_dead {
-        match store.transact(vec![dead_write(&id, is_dead)]).await {
-            Ok(()) | Err(TransactError::ConditionFailed(_)) => {}
-            Err(TransactError::Fault(fault)) => return Err(fault.into()),
-        }
+        store.try_transact(vec![dead_write(&id, is_dead)]).await?;
     }
     let host = fleet::set_state(store, &id, state).await??;
     if is_dead {

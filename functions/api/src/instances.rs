@@ -10,7 +10,7 @@ use eventplane_domain::{InstanceId, Reason, State, code};
 use eventplane_engine::{Emit, Origin, stamp};
 use eventplane_events::{Data, TerminationRequested};
 use eventplane_instances::{BY_TENANT, Request, TABLE, Want};
-use eventplane_store::{Query, TransactError};
+use eventplane_store::Query;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -192,11 +192,8 @@ async fn terminate(Api(api): Api<Shared>, Path(id): Path<String>) -> Result<Json
     let generation = before.record.progress.generation;
     let at = api.ports.clock.now();
     let request = Request { wants: Want::Terminated, generation, at, reason: reason.clone() };
-    match store.transact(vec![request.write(tenant, &id)]).await {
-        // A failed condition says that it has been asked for before.
-        Ok(()) | Err(TransactError::ConditionFailed(_)) => {}
-        Err(TransactError::Fault(fault)) => return Err(fault.into()),
-    }
+    // Not written where it has been asked for before.
+    store.try_transact(vec![request.write(tenant, &id)]).await?;
     let data = Data::InstanceTerminationRequested(TerminationRequested { reason });
     let emit = Emit { data, generation, deadline: before.record.deadline };
     let origin = Origin::Fresh { tenant, subject: &id, traceparent: None };

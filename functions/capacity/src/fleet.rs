@@ -5,7 +5,7 @@ pub use crate::host::{Host, HostState, Sizes};
 use crate::host::host_key;
 use eventplane_domain::{GpuNeed, HostId, Reason};
 use eventplane_engine::{Fault, TRIES_MAX};
-use eventplane_store::{Item, Key, Query, Store, TransactError, Update, Value, Write};
+use eventplane_store::{Item, Key, Query, Store, Update, Value, Write};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -222,10 +222,8 @@ async fn change(
             Some(host) if writes.is_empty() => return Ok(Ok(host)),
             _ => {}
         }
-        match store.transact(writes).await {
-            Ok(()) => {}
-            Err(TransactError::ConditionFailed(_)) => continue,
-            Err(TransactError::Fault(fault)) => return Err(fault.into()),
+        if !store.try_transact(writes).await? {
+            continue;
         }
         if let Some(host) = host(store, id).await? {
             return Ok(Ok(host));

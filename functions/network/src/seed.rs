@@ -6,7 +6,7 @@
 use crate::{groups, routes, subnets};
 use eventplane_domain::Tenant;
 use eventplane_engine::Fault;
-use eventplane_store::{Store, TransactError, Write};
+use eventplane_store::Store;
 
 /// How often an addition is tried when others add subnets at the same moment.
 const TRIES_MAX: usize = 8;
@@ -22,10 +22,10 @@ pub async fn seed(store: &dyn Store, tenant: &Tenant, zones: &[String]) -> Resul
     let group = groups::key(tenant, &groups::default_id(tenant));
     let items = store.batch_get(&[table, group, subnets::key(tenant)]).await?;
     if items[0].is_none() {
-        make(store, vec![routes::seed(tenant)]).await?;
+        store.try_transact(vec![routes::seed(tenant)]).await?;
     }
     if items[1].is_none() {
-        make(store, groups::seed(tenant).to_vec()).await?;
+        store.try_transact(groups::seed(tenant).to_vec()).await?;
     }
     for zone in zones {
         if subnets::seed(tenant, zone, items[2].as_ref())?.is_some() {
@@ -39,18 +39,9 @@ async fn seed_subnet(store: &dyn Store, tenant: &Tenant, zone: &str) -> Result<(
     for _ in 0..TRIES_MAX {
         let item = store.get(&subnets::key(tenant)).await?;
         let Some(write) = subnets::seed(tenant, zone, item.as_ref())? else { return Ok(()) };
-        if make(store, vec![write]).await? {
+        if store.try_transact(vec![write]).await? {
             return Ok(());
         }
     }
     Err(Fault::Contention { tries: TRIES_MAX, contended: subnets::key(tenant).to_string() })
-}
-
-/// Whether it was made; what is there already stays as it is.
-async fn make(store: &dyn Store, writes: Vec<Write>) -> Result<bool, Fault> {
-    match store.transact(writes).await {
-        Ok(()) => Ok(true),
-        Err(TransactError::ConditionFailed(_)) => Ok(false),
-        Err(TransactError::Fault(fault)) => Err(fault.into()),
-    }
 }

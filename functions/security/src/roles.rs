@@ -3,9 +3,7 @@
 use crate::{BY_ROLE, TABLE};
 use eventplane_domain::{Reason, Tenant};
 use eventplane_engine::Fault;
-use eventplane_store::{
-    Condition, FaultKind, Item, ItemExt, Key, Query, Store, StoreFault, TransactError, Write,
-};
+use eventplane_store::{Condition, FaultKind, Item, ItemExt, Key, Query, Store, StoreFault, Write};
 use serde::{Deserialize, Serialize};
 
 /// How many roles a page of a query has.
@@ -123,14 +121,11 @@ pub async fn create(
     let json = serde_json::to_string(role).expect("plain data");
     let write = Write::put(key(tenant, &role.name), Item::new().with("role", json))
         .when(Condition::ItemAbsent);
-    match store.transact(vec![write]).await {
-        Ok(()) => Ok(Ok(role.clone())),
-        Err(TransactError::ConditionFailed(_)) => {
-            let message = format!("there is a role `{}` already", role.name);
-            Ok(Err(Reason::new("EntityAlreadyExists.Duplicate", message)))
-        }
-        Err(TransactError::Fault(fault)) => Err(fault.into()),
+    if store.try_transact(vec![write]).await? {
+        return Ok(Ok(role.clone()));
     }
+    let message = format!("there is a role `{}` already", role.name);
+    Ok(Err(Reason::new("EntityAlreadyExists.Duplicate", message)))
 }
 
 /// Deletes a role, unless an instance holds credentials of it. Whether one does is read from an
@@ -153,8 +148,6 @@ pub async fn delete(
         let message = format!("{instance} holds credentials of `{name}`: terminate it first");
         return Ok(Err(Reason::new("DependencyViolation", message)));
     }
-    match store.transact(vec![Write::delete(key(tenant, name))]).await {
-        Ok(()) | Err(TransactError::ConditionFailed(_)) => Ok(Ok(())),
-        Err(TransactError::Fault(fault)) => Err(fault.into()),
-    }
+    store.try_transact(vec![Write::delete(key(tenant, name))]).await?;
+    Ok(Ok(()))
 }

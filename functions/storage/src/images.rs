@@ -316,10 +316,9 @@ pub async fn delete(
         Write::delete(image_key(tenant, image_id)).when(Condition::ItemPresent),
         Write::delete(name_key(tenant, &image.name)),
     ];
-    match store.transact(writes).await {
-        Ok(()) => Ok(Ok(())),
-        Err(TransactError::ConditionFailed(_)) => Ok(Err(not_found(image_id))),
-        Err(TransactError::Fault(fault)) => Err(fault.into()),
+    match store.try_transact(writes).await? {
+        true => Ok(Ok(())),
+        false => Ok(Err(not_found(image_id))),
     }
 }
 

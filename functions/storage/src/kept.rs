@@ -5,7 +5,7 @@ use crate::pools::return_room;
 use crate::{TABLE, corrupt, receipt_key};
 use eventplane_domain::{InstanceId, Millis, Reason, Tenant, Volume, VolumeSpec};
 use eventplane_engine::{Fault, Receipt};
-use eventplane_store::{Condition, Item, ItemExt, Key, Query, Store, TransactError, Write};
+use eventplane_store::{Condition, Item, ItemExt, Key, Query, Store, Write};
 use std::iter::once;
 
 /// How many volumes are read at once.
@@ -114,10 +114,9 @@ pub async fn delete_kept(
     let kept = KeptVolume::read(&key, item)?.volume;
     let mut writes = return_room(once((kept.pool.clone(), &kept.spec)));
     writes.push(Write::delete(key).when(Condition::ItemPresent));
-    match store.transact(writes).await {
-        Ok(()) => Ok(Ok(())),
-        Err(TransactError::ConditionFailed(_)) => Ok(Err(not_kept(volume_id, None)?)),
-        Err(TransactError::Fault(fault)) => Err(fault.into()),
+    match store.try_transact(writes).await? {
+        true => Ok(Ok(())),
+        false => Ok(Err(not_kept(volume_id, None)?)),
     }
 }
 

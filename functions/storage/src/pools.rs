@@ -3,7 +3,7 @@
 use crate::{TABLE, corrupt};
 use eventplane_domain::VolumeSpec;
 use eventplane_engine::Fault;
-use eventplane_store::{Condition, Item, ItemExt, Key, Query, Store, TransactError, Update, Write};
+use eventplane_store::{Condition, Item, ItemExt, Key, Query, Store, Update, Write};
 use std::collections::BTreeMap;
 
 /// Into how many shards each pool is split.
@@ -200,10 +200,7 @@ pub(crate) async fn types_of(store: &dyn Store, zone: &str) -> Result<Vec<String
 pub async fn seed(store: &dyn Store, zones: &[String], sizes: PoolSizes) -> Result<(), Fault> {
     for zone in zones {
         for (volume_type, size) in [("gp3", sizes.gp3), ("io2", sizes.io2), ("st1", sizes.st1)] {
-            match store.transact(new_pool(zone, volume_type, size)).await {
-                Ok(()) | Err(TransactError::ConditionFailed(_)) => {}
-                Err(TransactError::Fault(fault)) => return Err(fault.into()),
-            }
+            store.try_transact(new_pool(zone, volume_type, size)).await?;
         }
     }
     Ok(())

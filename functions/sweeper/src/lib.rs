@@ -12,7 +12,7 @@ use eventplane_events::Entry;
 use eventplane_instances::{
     NUDGE_AFTER_MS, OPEN, OPEN_SHARDS, TABLE, move_nudge, nudge_at, open_partition,
 };
-use eventplane_store::{Item, Key, Query, TransactError, Write};
+use eventplane_store::{Item, Key, Query, Write};
 use std::collections::BTreeSet;
 use tracing::{info, warn};
 
@@ -133,11 +133,7 @@ async fn move_on(
     if writes.is_empty() {
         return Ok(false);
     }
-    match ports.store.transact(writes).await {
-        Ok(()) => Ok(true),
-        Err(TransactError::ConditionFailed(_)) => Ok(false),
-        Err(TransactError::Fault(fault)) => Err(fault.into()),
-    }
+    Ok(ports.store.try_transact(writes).await?)
 }
 
 #[cfg(test)]

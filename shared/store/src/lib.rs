@@ -202,4 +202,17 @@ pub trait Store: Send + Sync {
     /// [`TransactError::ConditionFailed`] names every write whose condition did not hold, with the
     /// item that stands there.
     async fn transact(&self, writes: Vec<Write>) -> Result<(), TransactError>;
+
+    /// The same for whoever need not know what stands there instead: false when a condition did
+    /// not hold, and nothing was written.
+    ///
+    /// # Errors
+    /// A fault of the store.
+    async fn try_transact(&self, writes: Vec<Write>) -> Result<bool, StoreFault> {
+        match self.transact(writes).await {
+            Ok(()) => Ok(true),
+            Err(TransactError::ConditionFailed(_)) => Ok(false),
+            Err(TransactError::Fault(fault)) => Err(fault),
+        }
+    }
 }
