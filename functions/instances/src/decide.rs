@@ -1,7 +1,7 @@
 //! What becomes of the record: the state machine of `domain`, and what follows from its answer.
 
 use crate::record::{NUDGE_AFTER_MS, Record, TOKEN_KEPT_MS, token_key};
-use eventplane_domain::state::{Heard, hear};
+use eventplane_domain::state::{Heard, Progress, hear};
 use eventplane_domain::{Millis, Reason, State, Step, code};
 use eventplane_engine::{Decision, Emit};
 use eventplane_events::{Data, Event, InstanceRequested, InstanceTerminated};
@@ -38,7 +38,12 @@ pub(crate) fn decide(this: &Instances, event: &Event, facts: &Facts, now: Millis
         after.running_at = None;
         events.push(next_generation(&after));
     }
-    after.nudge_at = progress.state.is_moving().then(|| now.plus(NUDGE_AFTER_MS));
+    // Each of the steps' answers on the way leaves the sweeper's moment alone: moving it would cost
+    // two writes of its index.
+    let stays = |progress: &Progress| (progress.state, progress.generation);
+    let is_on_its_way = stays(&progress) == stays(&record.progress);
+    let moment = record.nudge_at.filter(|_| is_on_its_way).unwrap_or(now.plus(NUDGE_AFTER_MS));
+    after.nudge_at = progress.state.is_moving().then_some(moment);
     match progress.state {
         State::Running if record.progress.state != State::Running => {
             after.running_at = Some(now);

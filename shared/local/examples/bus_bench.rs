@@ -8,10 +8,10 @@
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
 use async_trait::async_trait;
+use eventplane_engine::SystemClock;
 use eventplane_engine::{Failure, Handler, Publisher};
 use eventplane_events::Entry;
 use eventplane_local::bus::{BusOptions, DEAD_LETTERS, LocalBus};
-use eventplane_local::clock::SystemClock;
 use eventplane_local::store::EmbeddedStore;
 use eventplane_local::wiring::Wiring;
 use std::sync::{Arc, OnceLock, Weak};

@@ -14,7 +14,9 @@ mod item;
 mod write;
 
 pub use item::{Item, ItemExt, Key, Value};
-pub use write::{Action, Condition, Update, Write, apply, holds, validate};
+pub use write::{
+    Action, Condition, PARTITION_BYTES_MAX, SORT_BYTES_MAX, Update, Write, apply, holds, validate,
+};
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -35,8 +37,9 @@ pub struct Table {
 
 /// A global index of a table: an item stands in it while it has both attributes.
 ///
-/// Reads of an index are eventually consistent on DynamoDB, so an index serves lists and the
-/// sweeper, never a decision.
+/// An index holds keys alone: a query of it answers each item with these two attributes and its
+/// key in the table. So a write that changes neither costs the index nothing. Reads of an index are
+/// eventually consistent on DynamoDB: it serves lists and the sweeper, never a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Index {
     /// The index's name.
@@ -111,7 +114,7 @@ impl Query {
 /// A page of a query.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Page {
-    /// The items, each with its key in the table.
+    /// The items, each with its key in the table; of an index, only the two attributes of the index.
     pub items: Vec<(Key, Item)>,
     /// Where the next page begins, if there may be one: opaque, for [`Query::after`].
     pub next: Option<String>,

@@ -106,6 +106,12 @@ impl Update {
     pub fn add(name: impl Into<String>, amount: i64) -> Self {
         Update::Add(name.into(), amount)
     }
+    /// The attribute that it changes.
+    fn name(&self) -> &str {
+        match self {
+            Update::Set(name, _) | Update::Remove(name) | Update::Add(name, _) => name,
+        }
+    }
 }
 
 impl Write {
@@ -197,8 +203,16 @@ pub fn apply(action: Action, item: Option<Item>) -> Option<Item> {
     }
 }
 
+/// The most bytes of a partition key.
+///
+/// Source: "Quotas in Amazon DynamoDB", DynamoDB developer guide, as is the next.
+pub const PARTITION_BYTES_MAX: usize = 2048;
+/// The most bytes of a sort key.
+pub const SORT_BYTES_MAX: usize = 1024;
+
 /// Panics unless the writes are a transaction that DynamoDB would take: 1 to
-/// [`TRANSACTION_WRITES_MAX`] writes, each of an item of its own, under keys that are not empty.
+/// [`TRANSACTION_WRITES_MAX`] writes, each of an item of its own, under keys that are not empty nor
+/// too long, each check with a condition, no attribute updated twice.
 ///
 /// # Panics
 /// See above: a caller's bug, named with the key.
@@ -209,12 +223,28 @@ pub fn validate(writes: &[Write]) {
         writes.len()
     );
     let mut seen = HashSet::with_capacity(writes.len());
-    for Write { key, .. } in writes {
+    for Write { key, conditions, action } in writes {
         let bad = |part: &str| part.is_empty() || part.contains('\0');
         assert!(
             !bad(&key.partition) && !bad(&key.sort),
             "the key {key} has an empty part or a NUL"
         );
+        assert!(
+            key.partition.len() <= PARTITION_BYTES_MAX && key.sort.len() <= SORT_BYTES_MAX,
+            "the key {key} is too long"
+        );
         assert!(seen.insert(key), "two writes of {key} in one transaction");
+        match action {
+            Action::Check => {
+                assert!(!conditions.is_empty(), "a check of {key} without a condition");
+            }
+            Action::Update(updates) => {
+                let mut names: Vec<_> = updates.iter().map(Update::name).collect();
+                names.sort_unstable();
+                let twice = names.windows(2).find(|pair| pair[0] == pair[1]);
+                assert!(twice.is_none(), "an update of {key} names {twice:?} twice");
+            }
+            Action::Put(_) | Action::Delete => {}
+        }
     }
 }

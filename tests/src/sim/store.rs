@@ -37,19 +37,22 @@ impl SimStore {
         Ok(())
     }
 
-    /// The place of an item in what is queried, and its key: none if it does not stand there.
-    fn place(&self, query: &Query, key: &Key, item: &Item) -> Option<String> {
+    /// The place of an item in what is queried, and what it shows there: none if it does not stand
+    /// there.
+    fn place(&self, query: &Query, key: &Key, item: &Item) -> Option<(String, Item)> {
         if key.table != query.table {
             return None;
         }
         let Some(name) = query.index else {
-            return (key.partition == query.partition).then(|| key.sort.clone());
+            let stands = key.partition == query.partition;
+            return stands.then(|| (key.sort.clone(), item.clone()));
         };
         let table = self.tables.iter().find(|table| table.name == query.table);
         let index = table?.indexes.iter().find(|index| index.name == name).expect("declared");
         let partition = item.text(index.partition)?;
         let sort = item.text(index.sort)?;
-        (partition == query.partition).then(|| sort.to_owned())
+        let shown = Item::new().with(index.partition, partition).with(index.sort, sort);
+        (partition == query.partition).then(|| (sort.to_owned(), shown))
     }
 }
 
@@ -106,7 +109,10 @@ impl Store for SimStore {
         let items = self.items();
         let mut found: Vec<(String, String, Key, Item)> = items
             .iter()
-            .filter_map(|(key, item)| Some((self.place(query, key, item)?, key, item)))
+            .filter_map(|(key, item)| {
+                let (sort, shown) = self.place(query, key, item)?;
+                Some((sort, key, shown))
+            })
             .filter(|(sort, ..)| sort.starts_with(&query.prefix))
             .filter(|(sort, ..)| match &query.from {
                 Some(from) if query.descending => sort <= from,
@@ -115,7 +121,7 @@ impl Store for SimStore {
             })
             .map(|(sort, key, item)| {
                 let position = position(&sort, key);
-                (position, sort, key.clone(), item.clone())
+                (position, sort, key.clone(), item)
             })
             .collect();
         found.sort_by(|one, other| one.0.cmp(&other.0));

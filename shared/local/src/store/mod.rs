@@ -159,7 +159,6 @@ impl Store for EmbeddedStore {
 
     async fn transact(&self, writes: Vec<Write>) -> Result<(), TransactError> {
         validate(&writes);
-        group::check_writes(&writes);
         let keyed = |write: Write| (self.shared.layout.key(&write.key), write);
         let writes = writes.into_iter().map(keyed).collect();
         let (answer, answered) = oneshot::channel();

@@ -2,7 +2,7 @@
 
 use super::layout::{ITEMS, Placed, ROWS, SEPARATOR, broken_key, join, next_part};
 use super::{encoding, fault};
-use eventplane_store::{Item, Key, Page, Query, StoreFault};
+use eventplane_store::{Index, Item, ItemExt, Key, Page, Query, StoreFault};
 use redb::{AccessGuard, Database, ReadOnlyTable, ReadableDatabase, StorageError, Value};
 use std::ops::Bound;
 
@@ -25,36 +25,29 @@ impl Snapshot {
     }
 
     pub(super) fn query(&self, placed: &Placed, query: &Query) -> Result<Page, StoreFault> {
-        let id = match query.index {
-            None => placed.id,
-            Some(name) => index_id(placed, name),
-        };
+        let index = query.index.map(|name| index_of(placed, name));
+        let id = index.map_or(placed.id, |(_, id)| id);
         let Some((from, to)) = bounds(id, query) else {
             return Ok(Page::default());
         };
         let range = (from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice));
-        if query.index.is_none() {
+        let Some((index, _)) = index else {
             let items = self.items.range::<&[u8]>(range).map_err(fault)?;
-            page(query, items, |key, item| {
+            return page(query, items, |key, item| {
                 let (key, token) = table_key(query.table, key)?;
                 Ok((key, encoding::decode(item.value())?, token))
-            })
-        } else {
-            let rows = self.rows.range::<&[u8]>(range).map_err(fault)?;
-            page(query, rows, |row, _| {
-                let (stored, key, token) = index_key(placed, query.table, row)?;
-                let item = self.item(&stored)?.ok_or_else(broken_key)?;
-                Ok((key, item, token))
-            })
-        }
+            });
+        };
+        let rows = self.rows.range::<&[u8]>(range).map_err(fault)?;
+        page(query, rows, |row, _| index_row(index, query.table, row))
     }
 }
 
-fn index_id(placed: &Placed, name: &str) -> u8 {
+fn index_of(placed: &Placed, name: &str) -> (Index, u8) {
     let found = placed.indexes.iter().find(|(index, _)| index.name == name);
     let declared =
         || panic!("the table {} was declared without an index `{name}`", placed.table.name);
-    found.map_or_else(declared, |(_, id)| *id)
+    found.copied().unwrap_or_else(declared)
 }
 
 type Guard<V> = AccessGuard<'static, V>;
@@ -92,21 +85,19 @@ fn table_key(table: &'static str, bytes: &[u8]) -> Result<(Key, String), StoreFa
     Ok((Key { table, partition, sort: sort.clone() }, sort))
 }
 
-/// The stored key of a row's item, the same as a [`Key`], and the token.
-fn index_key(
-    placed: &Placed,
+/// The key of a row's item, what the index holds of it, and the token.
+fn index_row(
+    index: Index,
     table: &'static str,
     row: &[u8],
-) -> Result<(Vec<u8>, Key, String), StoreFault> {
+) -> Result<(Key, Item, String), StoreFault> {
     let mut rest = row.get(1..).ok_or_else(broken_key)?;
-    next_part(&mut rest)?;
+    let of_index = next_part(&mut rest)?;
     let token = std::str::from_utf8(rest).map_err(|_| broken_key())?.to_owned();
-    next_part(&mut rest)?;
-    let mut stored = vec![placed.id];
-    stored.extend_from_slice(rest);
+    let item = Item::new().with(index.partition, of_index).with(index.sort, next_part(&mut rest)?);
     let partition = next_part(&mut rest)?;
     let sort = next_part(&mut rest)?;
-    Ok((stored, Key { table, partition, sort }, token))
+    Ok((Key { table, partition, sort }, item, token))
 }
 
 /// One end of a range of keys.

@@ -54,7 +54,7 @@ const KEY_NAMES_BYTES: u64 = 4;
 
 /// What DynamoDB bills for one write, in write units: one per started kilobyte of the larger of the
 /// item before and after, at least one; twice in a transaction of several writes. A write whose
-/// condition does not hold, and a check, cost as much. Writes to indexes are not counted.
+/// condition does not hold, and a check, cost as much. Indexes come on top.
 ///
 /// Source: "DynamoDB read and write operations" and "Amazon DynamoDB Transactions: How it works",
 /// DynamoDB developer guide.

@@ -1,0 +1,12 @@
+//! The keeper of instance records on Lambda.
+
+use eventplane_aws::{Error, World, serve};
+use eventplane_engine::Function;
+use eventplane_instances::{Instances, TABLE};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let world = World::connect(&[TABLE]).await?;
+    let instances = Instances { launch_deadline_ms: world.launch_deadline_ms()? };
+    serve(&world, Function::new(instances, world.ports.clone())).await
+}
