@@ -11,12 +11,12 @@ use eventplane_domain::{
 use eventplane_engine::{
     Clock, DeadLetter, DeadLetters, Fault, Function, Handler, Ports, Publisher,
 };
+use eventplane_engine::{OsChance, SystemClock};
 use eventplane_events::{
     CapacityAllocated, Data, Entry, Event, InstanceWithdrawn, Metadata, SCHEMA_VERSION, envelope,
 };
 use eventplane_instances::Record;
 use eventplane_keys::LocalMasterKey;
-use eventplane_local::clock::{OsChance, SystemClock};
 use eventplane_local::store::EmbeddedStore;
 use eventplane_security::document::{SignedDocument, verify};
 use eventplane_security::{Security, receipt_key};

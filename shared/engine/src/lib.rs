@@ -6,12 +6,15 @@
 //! times. It holds what every step needs and nothing of any one of them.
 
 mod dice;
+mod metric;
 mod ports;
 mod receipt;
 mod run;
 mod stamp;
+mod system;
 
 pub use dice::Dice;
+pub use metric::{METRIC, metric};
 pub use ports::{
     Chance, Clock, DeadLetter, DeadLetters, Fault, Ports, Publisher, Waiter, Watching,
 };
@@ -21,3 +24,4 @@ pub use receipt::{
 };
 pub use run::{Decision, Emit, Failure, Function, Handler, Look, Moment, Step, TRIES_MAX};
 pub use stamp::{Origin, stamp};
+pub use system::{OsChance, SystemClock};

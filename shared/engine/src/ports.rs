@@ -111,6 +111,17 @@ pub trait DeadLetters: Send + Sync {
     /// # Errors
     /// A fault of whoever keeps them: the letter may still be there.
     async fn redrive(&self, id: &str) -> Result<bool, Fault>;
+    /// Delivers the letters of one function, or of all, again, at most `limit`; how many.
+    ///
+    /// # Errors
+    /// A fault of whoever keeps them: some may be delivered, the others are still there.
+    async fn redrive_all(&self, function: Option<&str>, limit: usize) -> Result<u64, Fault> {
+        let mut redriven = 0;
+        for letter in self.list(function, limit).await? {
+            redriven += u64::from(self.redrive(&letter.id).await?);
+        }
+        Ok(redriven)
+    }
 }
 
 /// Long polls: who waits for a change of a partition, where the world can tell of one.

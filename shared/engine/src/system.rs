@@ -1,7 +1,7 @@
 //! The machine's clock and its source of chance.
 
+use crate::{Chance, Clock};
 use eventplane_domain::Millis;
-use eventplane_engine::{Chance, Clock};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 

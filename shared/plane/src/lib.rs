@@ -13,9 +13,9 @@ use eventplane_agent::{Fleet, FleetOptions, InProcess, JournalError};
 use eventplane_api::{Api, Options};
 use eventplane_domain::Tenant;
 use eventplane_engine::{Chance, Clock, Fault, Ports};
+use eventplane_engine::{OsChance, SystemClock};
 use eventplane_keys::{LocalMasterKey, MasterKey};
 use eventplane_local::bus::{BusOptions, LocalBus};
-use eventplane_local::clock::{OsChance, SystemClock};
 use eventplane_local::key_file::{self, KeyFileError};
 use eventplane_local::store::{EmbeddedStore, OpenError};
 use eventplane_local::wiring::Wiring;
@@ -139,6 +139,7 @@ impl Plane {
                 tenant,
                 launch_deadline_ms: options.launch_deadline_ms,
                 pool_sizes: options.pool_sizes,
+                ..Options::default()
             },
         });
         let (stop, stopped) = watch::channel(false);
