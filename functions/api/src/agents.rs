@@ -1,11 +1,10 @@
 //! What the hosts' agents ask and say: their wanted set, and what they see.
 
 use crate::error::Refusal;
-use crate::extract::{Body, Parameters, Path};
+use crate::extract::{Body, Operator, Parameters, Path};
 use crate::hosts::{found, host_id};
 use crate::{Api, Shared, WAIT_S_MAX};
 use axum::Json;
-use axum::extract::State as Handle;
 use axum::response::{IntoResponse, Response};
 use eventplane_domain::{HostId, InstanceId, Millis, Reason, State, Tenant};
 use eventplane_engine::{Emit, Fault, Origin, stamp};
@@ -45,7 +44,7 @@ struct After {
         ("wait" = Option<u64>, Query, description = "Seconds, at most 30")),
     responses((status = 200, description = "The wanted set")))]
 async fn assignments(
-    Handle(api): Handle<Shared>,
+    Operator(api): Operator,
     Path(id): Path<String>,
     Parameters(after): Parameters<After>,
 ) -> Result<Response, Refusal> {
@@ -217,7 +216,7 @@ struct LetGo {
     params(("host_id" = String, Path)),
     responses((status = 200, description = "How much of it was news")))]
 async fn report(
-    Handle(api): Handle<Shared>,
+    Operator(api): Operator,
     Path(id): Path<String>,
     Body(report): Body<Report>,
 ) -> Result<Json<Value>, Refusal> {

@@ -3,9 +3,8 @@
 use crate::Shared;
 use crate::answer::rfc3339;
 use crate::error::Refusal;
-use crate::extract::{Parameters, Path};
+use crate::extract::{Operator, Parameters, Path};
 use axum::Json;
-use axum::extract::State;
 use eventplane_engine::DeadLetter;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -46,7 +45,7 @@ fn shown(letter: &DeadLetter) -> Value {
     params(("function" = Option<String>, Query, description = "Only those of this function")),
     responses((status = 200, description = "The dead letters")))]
 async fn list(
-    State(api): State<Shared>,
+    Operator(api): Operator,
     Parameters(of): Parameters<OfFunction>,
 ) -> Result<Json<Value>, Refusal> {
     let letters = api.dead_letters.list(of.function.as_deref(), LETTERS_MAX).await?;
@@ -62,7 +61,7 @@ fn none(id: &str) -> Refusal {
 /// One dead letter.
 #[utoipa::path(get, path = "/v1/dead-letters/{id}", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 200, description = "The dead letter")))]
-async fn show(State(api): State<Shared>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+async fn show(Operator(api): Operator, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
     let letter = api.dead_letters.get(&id).await?.ok_or_else(|| none(&id))?;
     Ok(Json(shown(&letter)))
 }
@@ -70,10 +69,7 @@ async fn show(State(api): State<Shared>, Path(id): Path<String>) -> Result<Json<
 /// Delivers one dead letter again.
 #[utoipa::path(post, path = "/v1/dead-letters/{id}/redrive", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 200, description = "It is delivered")))]
-async fn redrive(
-    State(api): State<Shared>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, Refusal> {
+async fn redrive(Operator(api): Operator, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
     if !api.dead_letters.redrive(&id).await? {
         return Err(none(&id));
     }
@@ -85,12 +81,9 @@ async fn redrive(
     params(("function" = Option<String>, Query, description = "Only those of this function")),
     responses((status = 200, description = "How many are delivered")))]
 async fn redrive_all(
-    State(api): State<Shared>,
+    Operator(api): Operator,
     Parameters(of): Parameters<OfFunction>,
 ) -> Result<Json<Value>, Refusal> {
-    let mut redriven = 0;
-    for letter in api.dead_letters.list(of.function.as_deref(), LETTERS_MAX).await? {
-        redriven += u64::from(api.dead_letters.redrive(&letter.id).await?);
-    }
+    let redriven = api.dead_letters.redrive_all(of.function.as_deref(), LETTERS_MAX).await?;
     Ok(Json(json!({ "redriven": redriven })))
 }

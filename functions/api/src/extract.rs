@@ -1,17 +1,57 @@
 //! Reading requests: what does not fit is refused with the field and what would be right.
 
 use crate::error::Refusal;
+use crate::{Api, Options, Shared};
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use eventplane_domain::Tenant;
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 
 /// What comes later, and is refused by name until then: (field, what there is instead).
 const LATER: [(&str, &str); 2] = [
     ("min_count", "all-or-nothing launches come later: `count` asks for independent launches"),
     ("max_count", "all-or-nothing launches come later: `count` asks for independent launches"),
 ];
+
+/// The api for whoever asks: of the caller's tenant.
+pub(crate) struct Caller(pub(crate) Shared);
+
+impl FromRequestParts<Shared> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Refusal> {
+        if !api.options.tenant_of_request {
+            return Ok(Caller(api.clone()));
+        }
+        let tenant = parts.extensions.get::<Tenant>().cloned().ok_or_else(|| {
+            let message =
+                "no tenant is known for who sent this: send it with a token that names one";
+            Refusal::invalid("UnauthorizedOperation", message).status(StatusCode::FORBIDDEN)
+        })?;
+        let options = Options { tenant, ..api.options.clone() };
+        Ok(Caller(Arc::new(Api { options, ..Api::clone(api) })))
+    }
+}
+
+/// The api for those who run the plane, and for its hosts: not for a tenant among others.
+pub(crate) struct Operator(pub(crate) Shared);
+
+impl FromRequestParts<Shared> for Operator {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Refusal> {
+        if parts.extensions.get::<Tenant>().is_some() {
+            let message = "hosts, capacity and dead letters are for those who run the plane";
+            return Err(
+                Refusal::invalid("UnauthorizedOperation", message).status(StatusCode::FORBIDDEN)
+            );
+        }
+        Ok(Operator(api.clone()))
+    }
+}
 
 /// A body in JSON: one object.
 pub(crate) struct Body<T>(pub(crate) T);

@@ -2,10 +2,9 @@
 
 use crate::agents::watch;
 use crate::error::Refusal;
-use crate::extract::{Body, Parameters, Path};
+use crate::extract::{Body, Operator, Parameters, Path};
 use crate::{Api, Shared};
 use axum::Json;
-use axum::extract::State;
 use eventplane_capacity::fleet::{self, Host, HostState, Registration};
 use eventplane_domain::{GpuNeed, HostId, Reason, code};
 use eventplane_engine::{Emit, Fault, Origin, stamp};
@@ -78,7 +77,7 @@ fn shown(host: &Host) -> Value {
 #[utoipa::path(post, path = "/v1/hosts", tag = "hosts", request_body = RegisterHost,
     responses((status = 200, description = "The host")))]
 async fn register(
-    State(api): State<Shared>,
+    Operator(api): Operator,
     Body(asked): Body<RegisterHost>,
 ) -> Result<Json<Value>, Refusal> {
     let id = host_id(&asked.host_id)?;
@@ -110,7 +109,7 @@ struct Paging {
         ("next" = Option<String>, Query, description = "As the page before gave it")),
     responses((status = 200, description = "A page of hosts")))]
 async fn list(
-    State(api): State<Shared>,
+    Operator(api): Operator,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Json<Value>, Refusal> {
     let limit = paging.limit.unwrap_or(PAGE);
@@ -135,7 +134,7 @@ pub(crate) async fn found(api: &Api, id: &HostId) -> Result<Host, Refusal> {
 /// One host.
 #[utoipa::path(get, path = "/v1/hosts/{host_id}", tag = "hosts",
     params(("host_id" = String, Path)), responses((status = 200, description = "The host")))]
-async fn show(State(api): State<Shared>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+async fn show(Operator(api): Operator, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
     Ok(Json(shown(&found(&api, &host_id(&id)?).await?)))
 }
 
@@ -152,7 +151,7 @@ struct ChangeHost {
 #[utoipa::path(put, path = "/v1/hosts/{host_id}", tag = "hosts", request_body = ChangeHost,
     params(("host_id" = String, Path)), responses((status = 200, description = "The host")))]
 async fn change(
-    State(api): State<Shared>,
+    Operator(api): Operator,
     Path(id): Path<String>,
     Body(asked): Body<ChangeHost>,
 ) -> Result<Json<Value>, Refusal> {
@@ -204,7 +203,7 @@ async fn halt_all(api: &Api, id: &HostId, wanted: WantedSet) -> Result<(), Fault
 /// What there is room for: hosts by zone, and volume pools.
 #[utoipa::path(get, path = "/v1/capacity", tag = "hosts",
     responses((status = 200, description = "Totals and what is free")))]
-async fn capacity(State(api): State<Shared>) -> Result<Json<Value>, Refusal> {
+async fn capacity(Operator(api): Operator) -> Result<Json<Value>, Refusal> {
     let zones = fleet::summary(&*api.ports.store).await?;
     let pools = eventplane_storage::pools(&*api.ports.store).await?;
     let pools: Vec<Value> = pools

@@ -2,9 +2,8 @@
 
 use crate::Shared;
 use crate::error::Refusal;
-use crate::extract::{Body, Path};
+use crate::extract::{Body, Caller, Path};
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 use eventplane_domain::{Reason, Tenant};
 use eventplane_instances as instances;
@@ -134,7 +133,7 @@ struct Volumes {
     get, path = "/v1/images", tag = "images",
     responses((status = 200, description = "All images", body = Images))
 )]
-async fn list_images(State(api): State<Shared>) -> Result<Json<Images>, Refusal> {
+async fn list_images(Caller(api): Caller) -> Result<Json<Images>, Refusal> {
     let all = images::list(&*api.ports.store, &api.options.tenant).await?;
     Ok(Json(Images { images: all.into_iter().map(Image::from).collect() }))
 }
@@ -145,7 +144,7 @@ async fn list_images(State(api): State<Shared>) -> Result<Json<Images>, Refusal>
     responses((status = 201, description = "The image", body = Image))
 )]
 async fn create_image(
-    State(api): State<Shared>,
+    Caller(api): Caller,
     Body(wanted): Body<ImageToMake>,
 ) -> Result<(StatusCode, Json<Image>), Refusal> {
     let ImageToMake { name, root_gib, architecture } = wanted;
@@ -168,7 +167,7 @@ async fn create_image(
     responses((status = 200, description = "The image", body = Image))
 )]
 async fn get_image(
-    State(api): State<Shared>,
+    Caller(api): Caller,
     Path(image_id): Path<String>,
 ) -> Result<Json<Image>, Refusal> {
     let image = images::get(&*api.ports.store, &api.options.tenant, &image_id).await??;
@@ -182,7 +181,7 @@ async fn get_image(
     responses((status = 204, description = "It is gone"))
 )]
 async fn delete_image(
-    State(api): State<Shared>,
+    Caller(api): Caller,
     Path(image_id): Path<String>,
 ) -> Result<StatusCode, Refusal> {
     let own = images::find(&*api.ports.store, &api.options.tenant, &image_id)
@@ -228,7 +227,7 @@ async fn user_of(
     get, path = "/v1/volumes", tag = "volumes",
     responses((status = 200, description = "All of them", body = Volumes))
 )]
-async fn list_volumes(State(api): State<Shared>) -> Result<Json<Volumes>, Refusal> {
+async fn list_volumes(Caller(api): Caller) -> Result<Json<Volumes>, Refusal> {
     let all = kept(&*api.ports.store, &api.options.tenant).await?;
     Ok(Json(Volumes { volumes: all.into_iter().map(Volume::from).collect() }))
 }
@@ -240,7 +239,7 @@ async fn list_volumes(State(api): State<Shared>) -> Result<Json<Volumes>, Refusa
     responses((status = 204, description = "It is gone"))
 )]
 async fn delete_volume(
-    State(api): State<Shared>,
+    Caller(api): Caller,
     Path(volume_id): Path<String>,
 ) -> Result<StatusCode, Refusal> {
     delete_kept(&*api.ports.store, &api.options.tenant, &volume_id).await??;

@@ -1,11 +1,10 @@
 //! Instances as their users see and end them.
 
 use crate::error::Refusal;
-use crate::extract::{Parameters, Path};
+use crate::extract::{Caller, Parameters, Path};
 use crate::view::{Whole, instance_id, read, read_all};
 use crate::{Shared, WAIT_S_MAX};
 use axum::Json;
-use axum::extract::State as Api;
 use eventplane_domain::{InstanceId, Reason, State, code};
 use eventplane_engine::{Emit, Origin, stamp};
 use eventplane_events::{Data, TerminationRequested};
@@ -87,7 +86,7 @@ fn state_of(field: &str, name: &str) -> Result<State, Refusal> {
         ("next" = Option<String>, Query, description = "As the page before gave it")),
     responses((status = 200, description = "A page of instances")))]
 async fn list(
-    Api(api): Api<Shared>,
+    Caller(api): Caller,
     Parameters(filters): Parameters<Filters>,
 ) -> Result<Json<Value>, Refusal> {
     let limit = filters.check()?;
@@ -145,7 +144,7 @@ struct Until {
         ("wait" = Option<u64>, Query, description = "Seconds, at most 30")),
     responses((status = 200, description = "The instance")))]
 async fn show(
-    Api(api): Api<Shared>,
+    Caller(api): Caller,
     Path(id): Path<String>,
     Parameters(until): Parameters<Until>,
 ) -> Result<Json<Value>, Refusal> {
@@ -179,7 +178,7 @@ async fn show(
 #[utoipa::path(delete, path = "/v1/instances/{instance_id}", tag = "instances",
     params(("instance_id" = String, Path)),
     responses((status = 200, description = "The state before and now")))]
-async fn terminate(Api(api): Api<Shared>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+async fn terminate(Caller(api): Caller, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
     let id = instance_id(&id)?;
     let (store, tenant) = (&*api.ports.store, &api.options.tenant);
     let before = read(store, tenant, &id).await?;

@@ -1,12 +1,11 @@
 //! `POST /v1/instances`: what is asked for is checked and resolved, written down, and published.
 
 use crate::error::Refusal;
-use crate::extract::Body;
+use crate::extract::{Body, Caller};
 use crate::token::{self, Answered};
 use crate::view::{Whole, read_all};
 use crate::{Api, Shared, catalogue};
 use axum::Json;
-use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use eventplane_domain::{HostId, InstanceId, LaunchSpec, Reason, Strategy};
 use eventplane_engine::{Emit, Origin, stamp};
@@ -101,7 +100,7 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         (status = 412, description = "DryRunOperation: it would have been done"),
     ))]
 async fn launch(
-    State(api): State<Shared>,
+    Caller(api): Caller,
     headers: HeaderMap,
     Body(request): Body<LaunchRequest>,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {

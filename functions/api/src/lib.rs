@@ -31,6 +31,7 @@ use eventplane_domain::Tenant;
 use eventplane_engine::{DeadLetters, Ports, Waiter};
 use eventplane_keys::MasterKey;
 use eventplane_storage::PoolSizes;
+use eventplane_store::Table;
 use std::sync::Arc;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -40,7 +41,18 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// The longest that an answer may be waited for, in seconds.
 pub const WAIT_S_MAX: u64 = 30;
 
+/// The tables that the api reads: all that the functions have.
+pub const TABLES: &[Table] = &[
+    eventplane_capacity::TABLE,
+    eventplane_network::TABLE,
+    eventplane_storage::TABLE,
+    eventplane_security::TABLE,
+    eventplane_handoff::TABLE,
+    eventplane_instances::TABLE,
+];
+
 /// What the api stands on.
+#[derive(Clone)]
 pub struct Api {
     /// Store, bus, clock and chance.
     pub ports: Ports,
@@ -59,6 +71,9 @@ pub struct Api {
 pub struct Options {
     /// Whose requests these are.
     pub tenant: Tenant,
+    /// Whether each request is of the [`Tenant`] among its extensions instead, put there by whoever
+    /// has found out who sent it.
+    pub tenant_of_request: bool,
     /// How long a launch has until it must run, in milliseconds.
     pub launch_deadline_ms: i64,
     /// The pools that a zone gets when its first host registers.
@@ -69,6 +84,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             tenant: Tenant::local(),
+            tenant_of_request: false,
             launch_deadline_ms: 60_000,
             pool_sizes: PoolSizes::default(),
         }

@@ -2,9 +2,8 @@
 
 use crate::Shared;
 use crate::error::Refusal;
-use crate::extract::{Body, Path};
+use crate::extract::{Body, Caller, Path};
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 use eventplane_network::manage::route_tables::{self, DeleteRoute, RouteTableView, RouteView};
 use eventplane_network::manage::security_groups::{self, CreateGroup, GroupView, Rule};
@@ -38,7 +37,7 @@ struct Subnets {
     get, path = "/v1/subnets", tag = "networks",
     responses((status = 200, body = Subnets, description = "All subnets, by id"))
 )]
-async fn list_subnets(State(api): State<Shared>) -> Result<Json<Subnets>, Refusal> {
+async fn list_subnets(Caller(api): Caller) -> Result<Json<Subnets>, Refusal> {
     let subnets = subnets::list(&*api.ports.store, &api.options.tenant).await?;
     Ok(Json(Subnets { subnets }))
 }
@@ -49,7 +48,7 @@ async fn list_subnets(State(api): State<Shared>) -> Result<Json<Subnets>, Refusa
     responses((status = 201, body = SubnetView, description = "The subnet"))
 )]
 async fn create_subnet(
-    State(api): State<Shared>,
+    Caller(api): Caller,
     Body(request): Body<CreateSubnet>,
 ) -> Result<(StatusCode, Json<SubnetView>), Refusal> {
     let made = subnets::create(&api.ports, &api.options.tenant, &request).await??;
@@ -63,7 +62,7 @@ async fn create_subnet(
     responses((status = 200, body = SubnetView, description = "The subnet"))
 )]
 async fn get_subnet(
-    State(api): State<Shared>,
+    Caller(api): Caller,
     Path(id): Path<String>,
 ) -> Result<Json<SubnetView>, Refusal> {
     Ok(Json(subnets::get(&api.ports, &api.options.tenant, &id).await??))
@@ -75,10 +74,7 @@ async fn get_subnet(
     params(("subnet_id" = String, Path, description = "`subnet-` and 17 hex digits")),
     responses((status = 204, description = "It is gone"))
 )]
-async fn delete_subnet(
-    State(api): State<Shared>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Refusal> {
+async fn delete_subnet(Caller(api): Caller, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
     subnets::delete(&api.ports, &api.options.tenant, &id).await??;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -95,7 +91,7 @@ struct RouteTables {
     get, path = "/v1/route-tables", tag = "networks",
     responses((status = 200, body = RouteTables, description = "All route tables, by id"))
 )]
-async fn list_route_tables(State(api): State<Shared>) -> Result<Json<RouteTables>, Refusal> {
+async fn list_route_tables(Caller(api): Caller) -> Result<Json<RouteTables>, Refusal> {
     let route_tables = route_tables::list(&*api.ports.store, &api.options.tenant).await?;
     Ok(Json(RouteTables { route_tables }))
 }
@@ -111,7 +107,7 @@ struct CreateRouteTable {}
     responses((status = 201, body = RouteTableView, description = "The route table"))
 )]
 async fn create_route_table(
-    State(api): State<Shared>,
+    Caller(api): Caller,
     Body(CreateRouteTable {}): Body<CreateRouteTable>,
 ) -> Result<(StatusCode, Json<RouteTableView>), Refusal> {
     let made = route_tables::create(&api.ports, &api.options.tenant).await??;
@@ -125,7 +121,7 @@ async fn create_route_table(
     responses((status = 200, body = RouteTableView, description = "The route table"))
 )]
 async fn get_route_table(
-    State(api): State<Shared>,
+    Caller(api): Caller,
     Path(id): Path<String>,
 ) -> Result<Json<RouteTableView>, Refusal> {
     Ok(Json(route_tables::get(&*api.ports.store, &api.options.tenant, &id).await??))
@@ -138,7 +134,7 @@ async fn get_route_table(
     responses((status = 204, description = "It is gone"))
 )]
 async fn delete_route_table(
-    State(api): State<Shared>,
+    Caller(api): Caller,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Refusal> {
     route_tables::delete(&*api.ports.store, &api.options.tenant, &id).await??;
@@ -153,7 +149,7 @@ async fn delete_route_table(
     responses((status = 200, body = RouteTableView, description = "The route table"))
 )]
 async fn add_route(
-    State(api): State<Shared>,
+    Caller(api): Caller,
     Path(id): Path<String>,
     Body(route): Body<RouteView>,
 ) -> Result<Json<RouteTableView>, Refusal> {
@@ -169,7 +165,7 @@ async fn add_route(
     responses((status = 200, body = RouteTableView, description = "The route table"))
 )]
 async fn remove_route(
-    State(api): State<Shared>,
+    Caller(api): Caller,
     Path(id): Path<String>,
     Body(route): Body<DeleteRoute>,
 ) -> Result<Json<RouteTableView>, Refusal> {
@@ -189,7 +185,7 @@ struct SecurityGroups {
     get, path = "/v1/security-groups", tag = "networks",
     responses((status = 200, body = SecurityGroups, description = "All security groups, by id"))
 )]
-async fn list_groups(State(api): State<Shared>) -> Result<Json<SecurityGroups>, Refusal> {
+async fn list_groups(Caller(api): Caller) -> Result<Json<SecurityGroups>, Refusal> {
     let security_groups = security_groups::list(&*api.ports.store, &api.options.tenant).await?;
     Ok(Json(SecurityGroups { security_groups }))
 }
@@ -200,7 +196,7 @@ async fn list_groups(State(api): State<Shared>) -> Result<Json<SecurityGroups>, 
     responses((status = 201, body = GroupView, description = "The security group"))
 )]
 async fn create_group(
-    State(api): State<Shared>,
+    Caller(api): Caller,
     Body(request): Body<CreateGroup>,
 ) -> Result<(StatusCode, Json<GroupView>), Refusal> {
     let made = security_groups::create(&api.ports, &api.options.tenant, &request).await??;
@@ -214,7 +210,7 @@ async fn create_group(
     responses((status = 200, body = GroupView, description = "The security group"))
 )]
 async fn get_group(
-    State(api): State<Shared>,
+    Caller(api): Caller,
     Path(id): Path<String>,
 ) -> Result<Json<GroupView>, Refusal> {
     Ok(Json(security_groups::get(&*api.ports.store, &api.options.tenant, &id).await??))
@@ -226,10 +222,7 @@ async fn get_group(
     params(("group_id" = String, Path, description = "`sg-` and 17 hex digits")),
     responses((status = 204, description = "It is gone"))
 )]
-async fn delete_group(
-    State(api): State<Shared>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Refusal> {
+async fn delete_group(Caller(api): Caller, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
     security_groups::delete(&api.ports, &api.options.tenant, &id).await??;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -242,7 +235,7 @@ async fn delete_group(
     responses((status = 200, body = GroupView, description = "The security group"))
 )]
 async fn add_rule(
-    State(api): State<Shared>,
+    Caller(api): Caller,
     Path(id): Path<String>,
     Body(rule): Body<Rule>,
 ) -> Result<Json<GroupView>, Refusal> {
@@ -258,7 +251,7 @@ async fn add_rule(
     responses((status = 200, body = GroupView, description = "The security group"))
 )]
 async fn remove_rule(
-    State(api): State<Shared>,
+    Caller(api): Caller,
     Path(id): Path<String>,
     Body(rule): Body<Rule>,
 ) -> Result<Json<GroupView>, Refusal> {

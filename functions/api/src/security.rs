@@ -2,10 +2,9 @@
 
 use crate::Shared;
 use crate::error::Refusal;
-use crate::extract::{Body, Path};
+use crate::extract::{Body, Caller, Path};
 use crate::view::{instance_id, no_instance};
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 use eventplane_domain::InstanceId;
 use eventplane_engine::Receipt;
@@ -27,7 +26,7 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
 /// The roles.
 #[utoipa::path(get, path = "/v1/roles", tag = "roles",
     responses((status = 200, description = "All roles")))]
-async fn list(State(api): State<Shared>) -> Result<Json<Value>, Refusal> {
+async fn list(Caller(api): Caller) -> Result<Json<Value>, Refusal> {
     let roles = roles::list(&*api.ports.store, &api.options.tenant).await?;
     Ok(Json(json!({ "roles": roles })))
 }
@@ -36,7 +35,7 @@ async fn list(State(api): State<Shared>) -> Result<Json<Value>, Refusal> {
 #[utoipa::path(post, path = "/v1/roles", tag = "roles", request_body = Object,
     responses((status = 201, description = "The role")))]
 async fn create(
-    State(api): State<Shared>,
+    Caller(api): Caller,
     Body(role): Body<roles::Role>,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     let role = roles::create(&*api.ports.store, &api.options.tenant, &role).await??;
@@ -46,17 +45,14 @@ async fn create(
 /// One role.
 #[utoipa::path(get, path = "/v1/roles/{name}", tag = "roles", params(("name" = String, Path)),
     responses((status = 200, description = "The role")))]
-async fn show(State(api): State<Shared>, Path(name): Path<String>) -> Result<Json<Value>, Refusal> {
+async fn show(Caller(api): Caller, Path(name): Path<String>) -> Result<Json<Value>, Refusal> {
     Ok(Json(json!(roles::get(&*api.ports.store, &api.options.tenant, &name).await??)))
 }
 
 /// Deletes a role; refused while an instance holds credentials of it.
 #[utoipa::path(delete, path = "/v1/roles/{name}", tag = "roles", params(("name" = String, Path)),
     responses((status = 204, description = "It is gone")))]
-async fn delete(
-    State(api): State<Shared>,
-    Path(name): Path<String>,
-) -> Result<StatusCode, Refusal> {
+async fn delete(Caller(api): Caller, Path(name): Path<String>) -> Result<StatusCode, Refusal> {
     roles::delete(&*api.ports.store, &api.options.tenant, &name).await??;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -77,10 +73,7 @@ async fn receipt(api: &Shared, id: &InstanceId) -> Result<Option<Receipt>, Refus
 #[utoipa::path(get, path = "/v1/instances/{instance_id}/audit", tag = "instances",
     params(("instance_id" = String, Path)),
     responses((status = 200, description = "The audit record")))]
-async fn audit_record(
-    State(api): State<Shared>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, Refusal> {
+async fn audit_record(Caller(api): Caller, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
     let id = instance_id(&id)?;
     // Where nothing was asked yet there is nothing to verify, and nothing that is broken.
     let Some(receipt) = receipt(&api, &id).await? else {
@@ -101,10 +94,7 @@ async fn audit_record(
 #[utoipa::path(get, path = "/v1/instances/{instance_id}/identity", tag = "instances",
     params(("instance_id" = String, Path)),
     responses((status = 200, description = "Document, signature and key id")))]
-async fn identity(
-    State(api): State<Shared>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, Refusal> {
+async fn identity(Caller(api): Caller, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
     let id = instance_id(&id)?;
     let document = receipt(&api, &id).await?.as_ref().and_then(document_of).ok_or_else(|| {
         let message = format!(
@@ -118,6 +108,6 @@ async fn identity(
 /// The public keys that identity documents are verified with.
 #[utoipa::path(get, path = "/v1/identity-keys", tag = "instances",
     responses((status = 200, description = "The keys")))]
-async fn identity_keys(State(api): State<Shared>) -> Result<Json<Value>, Refusal> {
+async fn identity_keys(Caller(api): Caller) -> Result<Json<Value>, Refusal> {
     Ok(Json(json!({ "keys": published_keys(&*api.ports.store).await? })))
 }

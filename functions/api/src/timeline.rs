@@ -4,10 +4,9 @@
 use crate::Shared;
 use crate::answer::rfc3339;
 use crate::error::Refusal;
-use crate::extract::Path;
+use crate::extract::{Caller, Path};
 use crate::view::{HOLDERS, Whole, instance_id, read};
 use axum::Json;
-use axum::extract::State;
 use eventplane_domain::Millis;
 use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
@@ -87,7 +86,7 @@ fn lines(whole: &Whole) -> Vec<Line> {
 #[utoipa::path(get, path = "/v1/instances/{instance_id}/events", tag = "instances",
     params(("instance_id" = String, Path)),
     responses((status = 200, description = "What happened, oldest first")))]
-async fn events(State(api): State<Shared>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+async fn events(Caller(api): Caller, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
     let id = instance_id(&id)?;
     let whole = read(&*api.ports.store, &api.options.tenant, &id).await?;
     let created = whole.record.created;

@@ -1,0 +1,22 @@
+//! The api on Lambda.
+
+use eventplane_api::{Api, Options, TABLES, router};
+use eventplane_aws::{Error, NobodyTells, World, serve_http};
+use std::sync::Arc;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let world = World::connect(TABLES).await?;
+    let api = Api {
+        ports: world.ports.clone(),
+        waiter: Arc::new(NobodyTells),
+        dead_letters: Arc::new(world.dead_letters()?),
+        master: world.master_key()?,
+        options: Options {
+            launch_deadline_ms: world.launch_deadline_ms()?,
+            tenant_of_request: world.tenant_claim().is_some(),
+            ..Options::default()
+        },
+    };
+    serve_http(&world, router(api)).await
+}

@@ -1,0 +1,358 @@
+//! Dead letters on SQS: where a function puts what it cannot handle, and how people look at it and
+//! deliver it again.
+//!
+//! Three ways lead into a dead-letter queue, and the body is the same event on each: the function
+//! itself puts a message there with its reason ([`OwnLetters`]); SQS moves one that was received too
+//! often, such as when the function died of it; EventBridge puts what it could not deliver.
+
+use async_trait::async_trait;
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::error::DisplayErrorContext;
+use aws_sdk_sqs::types::{
+    ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message,
+    MessageAttributeValue, MessageSystemAttributeName, SendMessageBatchRequestEntry,
+};
+use eventplane_domain::Millis;
+use eventplane_engine::{Clock, DeadLetter, DeadLetters, Fault};
+use std::collections::HashSet;
+use std::sync::Arc;
+use tracing::warn;
+
+/// How many messages one request of SQS takes.
+///
+/// Source: "`ReceiveMessage`", SQS API reference.
+const BATCH_MAX: i32 = 10;
+/// How long a letter that is looked at is hidden from others, in seconds: longer than looking takes,
+/// which ends by making it visible again.
+const LOOK_S: i32 = 30;
+/// How many receives in a row that bring nothing new end a look: one receive asks only some of a
+/// queue's servers.
+const EMPTY_RECEIVES_MAX: u32 = 2;
+/// The attribute that says why a function could not handle a message.
+const REASON: &str = "reason";
+/// The attribute that says how often it had received it.
+const RECEIVED: &str = "received";
+/// The longest reason that is kept, in characters.
+const REASON_CHARS_MAX: usize = 1_000;
+
+/// A function's own dead-letter queue, for what it sets aside itself.
+pub(crate) struct OwnLetters {
+    client: Client,
+    url: String,
+}
+
+impl OwnLetters {
+    pub(crate) fn new(client: Client, url: String) -> Self {
+        OwnLetters { client, url }
+    }
+
+    /// Keeps a message with the reason why it was not handled.
+    ///
+    /// # Errors
+    /// When SQS did not take it: then the message has to stay where it is.
+    pub(crate) async fn keep(&self, body: &str, reason: &str, received: u32) -> Result<(), Fault> {
+        let reason: String =
+            reason.chars().filter(|c| is_allowed(*c)).take(REASON_CHARS_MAX).collect();
+        let sent = self
+            .client
+            .send_message()
+            .queue_url(&self.url)
+            .message_body(body)
+            .message_attributes(REASON, text(if reason.is_empty() { "unsaid" } else { &reason }))
+            .message_attributes(RECEIVED, text(&received.to_string()))
+            .send()
+            .await;
+        sent.map(drop).map_err(|error| Fault::Other(DisplayErrorContext(&error).to_string()))
+    }
+}
+
+fn text(value: &str) -> MessageAttributeValue {
+    let value = MessageAttributeValue::builder().data_type("String").string_value(value);
+    value.build().expect("the type is given")
+}
+
+/// Whether SQS takes the character. Source: "`SendMessage`", SQS API reference.
+fn is_allowed(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+/// A function's two queues, by their addresses.
+pub(crate) struct Queues {
+    pub(crate) function: String,
+    pub(crate) inbox: String,
+    pub(crate) dead_letters: String,
+}
+
+/// The dead letters of all functions.
+pub struct SqsDeadLetters {
+    client: Client,
+    clock: Arc<dyn Clock>,
+    queues: Vec<Queues>,
+}
+
+impl SqsDeadLetters {
+    pub(crate) fn new(client: Client, clock: Arc<dyn Clock>, queues: Vec<Queues>) -> Self {
+        SqsDeadLetters { client, clock, queues }
+    }
+
+    fn of<'a>(&'a self, function: Option<&'a str>) -> impl Iterator<Item = &'a Queues> {
+        self.queues.iter().filter(move |of| function.is_none_or(|wanted| wanted == of.function))
+    }
+
+    /// The queues and the message id that a letter's id names.
+    fn named<'a>(&'a self, id: &'a str) -> Option<(&'a Queues, &'a str)> {
+        let (function, message) = id.split_once('.')?;
+        Some((self.of(Some(function)).next()?, message))
+    }
+
+    async fn receive(&self, of: &Queues) -> Result<Vec<Message>, Fault> {
+        let request = self
+            .client
+            .receive_message()
+            .queue_url(&of.dead_letters)
+            .max_number_of_messages(BATCH_MAX)
+            .visibility_timeout(LOOK_S)
+            .message_attribute_names("All")
+            .message_system_attribute_names(MessageSystemAttributeName::All);
+        let answer = request.send().await.map_err(|error| fault(of, "receive", &error))?;
+        Ok(answer.messages.unwrap_or_default())
+    }
+
+    /// Looks at the letters of one function until `enough` says so of one, or there are no more;
+    /// afterwards all are visible again.
+    async fn look(
+        &self,
+        of: &Queues,
+        mut enough: impl FnMut(&Message, usize) -> bool,
+    ) -> Result<Vec<Message>, Fault> {
+        let (mut seen, mut ids, mut empty) = (Vec::new(), HashSet::new(), 0);
+        'looking: while empty < EMPTY_RECEIVES_MAX {
+            let mut is_new = false;
+            for message in self.receive(of).await? {
+                let id = message.message_id().unwrap_or_default().to_owned();
+                is_new |= ids.insert(id);
+                seen.push(message);
+                if enough(&seen[seen.len() - 1], ids.len()) {
+                    break 'looking;
+                }
+            }
+            empty = if is_new { 0 } else { empty + 1 };
+        }
+        Ok(seen)
+    }
+
+    /// Makes letters visible again. One that stays hidden shows itself after [`LOOK_S`].
+    async fn let_be(&self, of: &Queues, messages: &[Message]) {
+        for part in messages.chunks(BATCH_MAX as usize) {
+            let entry = |(n, message): (usize, &Message)| {
+                ChangeMessageVisibilityBatchRequestEntry::builder()
+                    .id(n.to_string())
+                    .receipt_handle(message.receipt_handle().unwrap_or_default())
+                    .visibility_timeout(0)
+                    .build()
+                    .expect("what is required is given")
+            };
+            let entries = part.iter().enumerate().map(entry).collect();
+            let request = self.client.change_message_visibility_batch().set_entries(Some(entries));
+            match request.queue_url(&of.dead_letters).send().await {
+                Ok(answer) if answer.failed().is_empty() => {}
+                Ok(answer) => warn!(failed = answer.failed().len(), "letters stay hidden a while"),
+                Err(error) => {
+                    warn!(error = %DisplayErrorContext(&error), "letters stay hidden a while")
+                }
+            }
+        }
+    }
+
+    /// Puts letters into their inbox and then takes them out of the queue of dead letters: one that
+    /// cannot be taken out is delivered once more, which does no harm. How many were put.
+    async fn deliver(&self, of: &Queues, messages: &[Message]) -> Result<u64, Fault> {
+        let entry = |(n, message): (usize, &Message)| {
+            SendMessageBatchRequestEntry::builder()
+                .id(n.to_string())
+                .message_body(message.body().unwrap_or_default())
+                .build()
+                .expect("what is required is given")
+        };
+        let entries = messages.iter().enumerate().map(entry).collect();
+        let request =
+            self.client.send_message_batch().queue_url(&of.inbox).set_entries(Some(entries));
+        let sent = request.send().await.map_err(|error| fault(of, "redrive", &error))?;
+        let entry = |place: &str| {
+            let message = messages.get(place.parse::<usize>().ok()?)?;
+            let entry = DeleteMessageBatchRequestEntry::builder().id(place);
+            entry.receipt_handle(message.receipt_handle()?).build().ok()
+        };
+        let delete: Vec<_> = sent.successful().iter().filter_map(|done| entry(done.id())).collect();
+        if let Some(failed) = sent.failed().first() {
+            let (code, count) = (failed.code(), sent.failed().len());
+            warn!(of.function, code, count, "letters were not redriven, and stay");
+        }
+        if delete.is_empty() {
+            return Ok(0);
+        }
+        let put = delete.len() as u64;
+        let request = self.client.delete_message_batch().queue_url(&of.dead_letters);
+        let gone = request.set_entries(Some(delete)).send().await;
+        match gone {
+            Ok(gone) if gone.failed().is_empty() => {}
+            Ok(gone) => warn!(failed = gone.failed().len(), "redriven letters are listed still"),
+            Err(error) => {
+                warn!(error = %DisplayErrorContext(&error), "redriven letters are listed still")
+            }
+        }
+        Ok(put)
+    }
+}
+
+#[async_trait]
+impl DeadLetters for SqsDeadLetters {
+    async fn list(&self, function: Option<&str>, limit: usize) -> Result<Vec<DeadLetter>, Fault> {
+        let mut letters = Vec::new();
+        for of in self.of(function) {
+            let seen = self.look(of, |_, count| count >= limit).await?;
+            self.let_be(of, &seen).await;
+            let mut ids = HashSet::new();
+            let new = seen.iter().filter(|message| ids.insert(message.message_id()));
+            letters.extend(new.map(|message| letter(of, message)));
+        }
+        letters.sort_by_key(|letter| letter.at);
+        letters.truncate(limit);
+        Ok(letters)
+    }
+
+    async fn get(&self, id: &str) -> Result<Option<DeadLetter>, Fault> {
+        let Some((of, wanted)) = self.named(id) else { return Ok(None) };
+        let seen = self.look(of, |message, _| message.message_id() == Some(wanted)).await?;
+        self.let_be(of, &seen).await;
+        let found = seen.iter().find(|message| message.message_id() == Some(wanted));
+        Ok(found.map(|message| letter(of, message)))
+    }
+
+    async fn redrive(&self, id: &str) -> Result<bool, Fault> {
+        let Some((of, wanted)) = self.named(id) else { return Ok(false) };
+        let is_wanted = |message: &Message| message.message_id() == Some(wanted);
+        let seen = self.look(of, |message, _| is_wanted(message)).await?;
+        let (found, others): (Vec<Message>, Vec<Message>) = seen.into_iter().partition(is_wanted);
+        self.let_be(of, &others).await;
+        // Received twice, the newest receipt counts.
+        let Some(found) = found.last() else { return Ok(false) };
+        Ok(self.deliver(of, std::slice::from_ref(found)).await? > 0)
+    }
+
+    async fn redrive_all(&self, function: Option<&str>, limit: usize) -> Result<u64, Fault> {
+        // What fails again comes back while this goes on, and is not delivered a second time.
+        let begun = self.clock.now();
+        let mut redriven = 0;
+        for of in self.of(function) {
+            while redriven < limit as u64 {
+                let received = self.receive(of).await?;
+                let (old, new): (Vec<Message>, Vec<Message>) =
+                    received.into_iter().partition(|message| sent_at(message) <= begun);
+                self.let_be(of, &new).await;
+                if old.is_empty() {
+                    break;
+                }
+                redriven += self.deliver(of, &old).await?;
+            }
+        }
+        Ok(redriven)
+    }
+}
+
+fn fault<E>(of: &Queues, did: &str, error: &E) -> Fault
+where
+    E: std::error::Error,
+{
+    let function = &of.function;
+    Fault::Other(format!("{did} dead letters of {function}: {}", DisplayErrorContext(error)))
+}
+
+/// When the message came into its queue.
+fn sent_at(message: &Message) -> Millis {
+    let attributes = message.attributes();
+    let sent = attributes.and_then(|all| all.get(&MessageSystemAttributeName::SentTimestamp));
+    Millis(sent.and_then(|ms| ms.parse().ok()).unwrap_or_default())
+}
+
+fn letter(of: &Queues, message: &Message) -> DeadLetter {
+    let attribute = |name: &str| {
+        let attributes = message.message_attributes();
+        attributes.and_then(|all| all.get(name)).and_then(MessageAttributeValue::string_value)
+    };
+    // "Using dead-letter queues to process undelivered events", EventBridge user guide.
+    let reason = match (attribute(REASON), attribute("ERROR_CODE")) {
+        (Some(reason), _) => reason.to_owned(),
+        (None, Some(code)) => {
+            let message = attribute("ERROR_MESSAGE").unwrap_or_default();
+            format!("EventBridge could not deliver it: {code} {message}").trim_end().to_owned()
+        }
+        (None, None) => format!(
+            "{} received it too often without an end, or ran out of time: its log says more",
+            of.function
+        ),
+    };
+    DeadLetter {
+        id: format!("{}.{}", of.function, message.message_id().unwrap_or_default()),
+        function: of.function.clone(),
+        reason,
+        received: attribute(RECEIVED).and_then(|n| n.parse().ok()).unwrap_or_default(),
+        at: sent_at(message),
+        body: message.body().unwrap_or_default().to_owned(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A queue that no request reaches.
+    pub(crate) fn letters_nobody_takes() -> OwnLetters {
+        let config = aws_sdk_sqs::Config::builder()
+            .behavior_version(aws_sdk_sqs::config::BehaviorVersion::v2026_01_12())
+            .build();
+        OwnLetters::new(Client::from_conf(config), "https://nowhere.invalid".to_owned())
+    }
+
+    fn queues() -> Queues {
+        let url = |name: &str| format!("https://sqs/{name}");
+        Queues { function: "storage".to_owned(), inbox: url("inbox"), dead_letters: url("dead") }
+    }
+
+    #[test]
+    fn a_letter_says_why_by_whichever_way_it_came() {
+        let message = |attributes: &[(&str, &str)]| {
+            let message = Message::builder().message_id("m-1").body("{}");
+            let message = message.attributes(MessageSystemAttributeName::SentTimestamp, "7");
+            attributes
+                .iter()
+                .fold(message, |message, (name, value)| {
+                    message.message_attributes(*name, text(value))
+                })
+                .build()
+        };
+        for (attributes, reason, received) in [
+            (&[("reason", "no such table"), ("received", "5")][..], "no such table", 5),
+            (
+                &[("ERROR_CODE", "NO_PERMISSIONS"), ("ERROR_MESSAGE", "denied")],
+                "EventBridge could not deliver it: NO_PERMISSIONS denied",
+                0,
+            ),
+            (
+                &[],
+                "storage received it too often without an end, or ran out of time: its log says more",
+                0,
+            ),
+        ] {
+            let letter = letter(&queues(), &message(attributes));
+            assert_eq!((letter.reason.as_str(), letter.received), (reason, received));
+            assert_eq!((letter.id.as_str(), letter.at), ("storage.m-1", Millis(7)));
+        }
+    }
+
+    #[test]
+    fn a_reason_holds_nothing_that_sqs_refuses() {
+        assert!("\u{0}\u{1}\u{1f}\u{fffe}\u{ffff}".chars().all(|c| !is_allowed(c)));
+        assert!("a ü\n\u{1f600}".chars().all(is_allowed));
+    }
+}

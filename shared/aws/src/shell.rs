@@ -1,0 +1,227 @@
+//! The shell of a function that hears events: a batch of its inbox, or one event that somebody hands
+//! it directly, becomes messages for its handler.
+//!
+//! What Lambda sends is read here and not by types of the runtime: a payload that those cannot read
+//! ends the process. Source: "Reporting batch item failures" (Using Lambda with Amazon SQS), Lambda
+//! developer guide: what is not listed as failed is deleted from the queue.
+
+use crate::letters::OwnLetters;
+use crate::world::World;
+use eventplane_engine::{Failure, Fault, Handler};
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+use tracing::{error, warn};
+
+/// How often a message is received before SQS moves it to the dead letters: `maxReceiveCount` of
+/// every inbox in `template.yaml`. At the last time the function puts it there itself, with the
+/// reason.
+pub const RECEIVES_MAX: u32 = 5;
+
+/// Serves a function that hears events, until Lambda ends the process.
+///
+/// # Errors
+/// A setting that is missing, or a runtime that does not answer.
+pub async fn serve(world: &World, handler: impl Handler + 'static) -> Result<(), Error> {
+    let shell = Arc::new(Shell { handler: Arc::new(handler), letters: world.own_letters()? });
+    let serve = |event: LambdaEvent<Box<RawValue>>| {
+        let shell = shell.clone();
+        async move { shell.invoke(event.payload.get()).await }
+    };
+    lambda_runtime::run(service_fn(serve)).await
+}
+
+/// Serves a function that a schedule wakes, until Lambda ends the process. What it fails at is left
+/// to the next time.
+///
+/// # Errors
+/// A runtime that does not answer.
+pub async fn serve_schedule(work: impl AsyncFn() -> Result<(), Fault>) -> Result<(), Error> {
+    let serve = async |_: LambdaEvent<Box<RawValue>>| work().await.map_err(Error::from);
+    lambda_runtime::run(service_fn(serve)).await
+}
+
+struct Shell {
+    handler: Arc<dyn Handler>,
+    letters: OwnLetters,
+}
+
+/// A batch of an inbox.
+#[derive(Deserialize)]
+struct Batch {
+    #[serde(rename = "Records")]
+    records: Vec<Record>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Record {
+    message_id: String,
+    body: String,
+    #[serde(default)]
+    attributes: Attributes,
+}
+
+#[derive(Deserialize, Default)]
+struct Attributes {
+    #[serde(rename = "ApproximateReceiveCount")]
+    receive_count: Option<String>,
+}
+
+impl Record {
+    /// How often it was received, this time included.
+    fn received(&self) -> u32 {
+        let count = self.attributes.receive_count.as_deref();
+        count.and_then(|count| count.parse().ok()).unwrap_or(1)
+    }
+}
+
+/// What becomes of a message.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    /// It is handled.
+    Done,
+    /// It is delivered again later.
+    Again,
+    /// It goes to the dead letters now, with this reason.
+    SetAside(String),
+}
+
+/// The fate of a message that was not handled.
+fn fate(failure: &Failure, received: u32) -> Fate {
+    match failure {
+        Failure::SetAside(unreadable) => Fate::SetAside(unreadable.to_string()),
+        Failure::Retry(fault) if received >= RECEIVES_MAX => Fate::SetAside(fault.to_string()),
+        Failure::Retry(_) => Fate::Again,
+    }
+}
+
+impl Shell {
+    /// Handles what Lambda sent: the answer for a batch names what failed; a single event that
+    /// cannot be handled is an error, which whoever invoked the function hears.
+    async fn invoke(self: Arc<Self>, payload: &str) -> Result<Value, Error> {
+        let Ok(batch) = serde_json::from_str::<Batch>(payload) else {
+            self.handler.handle(payload).await?;
+            return Ok(json!({}));
+        };
+        let mut running = JoinSet::new();
+        let mut ids = HashMap::new();
+        for record in batch.records {
+            let (shell, id) = (self.clone(), record.message_id.clone());
+            // A task of its own, so that one that panics fails alone.
+            let task = running.spawn(async move { shell.is_done_with(&record).await });
+            ids.insert(task.id(), id);
+        }
+        let mut failed = Vec::new();
+        while let Some(ended) = running.join_next_with_id().await {
+            let (task, is_done) = match ended {
+                Ok(ended) => ended,
+                Err(panicked) => {
+                    error!(function = self.handler.name(), %panicked, "a bug");
+                    (panicked.id(), false)
+                }
+            };
+            if let Some(id) = ids.remove(&task).filter(|_| !is_done) {
+                failed.push(json!({ "itemIdentifier": id }));
+            }
+        }
+        Ok(json!({ "batchItemFailures": failed }))
+    }
+
+    /// Handles one message; true when it may go from the inbox.
+    async fn is_done_with(&self, record: &Record) -> bool {
+        let (function, received) = (self.handler.name(), record.received());
+        let handled = self.handler.handle(&record.body).await;
+        let fate = handled.map_or_else(|failure| fate(&failure, received), |()| Fate::Done);
+        match fate {
+            Fate::Done => true,
+            Fate::Again => false,
+            Fate::SetAside(reason) => {
+                let message = &record.message_id;
+                warn!(function, message, reason, received, "set aside as a dead letter");
+                let kept = self.letters.keep(&record.body, &reason, received).await;
+                // Not kept, it stays in the inbox, and SQS moves it in the end.
+                kept.inspect_err(|fault| warn!(function, message, %fault, "not set aside")).is_ok()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::letters::tests::letters_nobody_takes;
+    use async_trait::async_trait;
+
+    /// Fails, panics or succeeds as the message says.
+    struct Obeys;
+
+    #[async_trait]
+    impl Handler for Obeys {
+        fn name(&self) -> &'static str {
+            "obeys"
+        }
+        async fn handle(&self, message: &str) -> Result<(), Failure> {
+            match message {
+                "fail" => Err(Failure::Retry(Fault::Other("as told".to_owned()))),
+                "panic" => panic!("as told"),
+                other => eventplane_events::read(other).map(drop).map_err(Failure::SetAside),
+            }
+        }
+    }
+
+    const EVENT: &str = include_str!("../../../events/samples/InstanceTerminationRequested.json");
+
+    async fn invoke(payload: &str) -> Result<Value, Error> {
+        let letters = letters_nobody_takes();
+        Arc::new(Shell { handler: Arc::new(Obeys), letters }).invoke(payload).await
+    }
+
+    fn batch(bodies: &[&str]) -> String {
+        let record = |(n, body): (usize, &&str)| {
+            let attributes = json!({ "ApproximateReceiveCount": "1", "SenderId": "x" });
+            json!({ "messageId": format!("m-{n}"), "body": body, "attributes": attributes })
+        };
+        json!({ "Records": bodies.iter().enumerate().map(record).collect::<Vec<_>>() }).to_string()
+    }
+
+    #[tokio::test]
+    async fn a_batch_fails_only_where_a_message_failed() {
+        for (bodies, expected) in [
+            (&[][..], &[][..]),
+            (&[EVENT, EVENT], &[]),
+            (&[EVENT, "fail", EVENT], &["m-1"]),
+            (&["panic", EVENT, "fail"], &["m-0", "m-2"]),
+            // No dead-letter queue takes it, so it stays.
+            (&[EVENT, "not JSON"], &["m-1"]),
+        ] {
+            let answer = invoke(&batch(bodies)).await.expect("an answer");
+            let failures = answer["batchItemFailures"].as_array().expect("a list").clone();
+            let mut failed: Vec<&str> =
+                failures.iter().filter_map(|one| one["itemIdentifier"].as_str()).collect();
+            failed.sort_unstable();
+            assert_eq!(failed, expected, "{bodies:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_single_event_is_handled_or_its_sender_hears_why_not() {
+        assert_eq!(invoke(EVENT).await.expect("handled"), json!({}));
+        let error = invoke(r#"{"hello": 1}"#).await.expect_err("no event");
+        assert!(error.to_string().contains("not an event"), "{error}");
+    }
+
+    #[test]
+    fn the_last_receive_sets_aside_with_the_reason() {
+        let fault = || Failure::Retry(Fault::Other("no answer".to_owned()));
+        assert_eq!(fate(&fault(), 1), Fate::Again);
+        assert_eq!(fate(&fault(), RECEIVES_MAX - 1), Fate::Again);
+        assert_eq!(fate(&fault(), RECEIVES_MAX), Fate::SetAside("no answer".to_owned()));
+        let unreadable = eventplane_events::read("{}").expect_err("no event");
+        assert!(matches!(fate(&Failure::SetAside(unreadable), 1), Fate::SetAside(_)));
+    }
+}

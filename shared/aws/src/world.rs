@@ -1,0 +1,88 @@
+//! The world of one function: its ports, connected to what the template gave it.
+
+use crate::letters::{OwnLetters, Queues, SqsDeadLetters};
+use crate::settings::{SettingError, Settings, environment, environment_of};
+use crate::{DynamoStore, EventBridge, KmsMasterKey, config, log};
+use aws_config::SdkConfig;
+use eventplane_engine::{Chance, OsChance, Ports, SystemClock};
+use eventplane_keys::MasterKey;
+use eventplane_store::Table;
+use std::sync::Arc;
+
+/// A function's world on Lambda.
+pub struct World {
+    /// Store, bus, clock and chance.
+    pub ports: Ports,
+    sdk: SdkConfig,
+}
+
+impl World {
+    /// Connects a function that was given these tables; sets up its log. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// A setting that is missing.
+    pub async fn connect(tables: &[Table]) -> Result<World, SettingError> {
+        let settings = Settings::new(&environment);
+        log::start(settings.optional("RUST_LOG"), settings.optional("STACK_NAME"));
+        let endpoint = settings.optional("AWS_ENDPOINT_URL");
+        let sdk = config::load(endpoint.as_deref()).await;
+        let named = |table: &Table| Ok((*table, settings.of("TABLE", table.name)?));
+        let tables = tables.iter().map(named).collect::<Result<Vec<_>, _>>()?;
+        let chance: Arc<dyn Chance> = Arc::new(OsChance::default());
+        let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
+        let bus = aws_sdk_eventbridge::Client::new(&sdk);
+        let ports = Ports {
+            store: Arc::new(DynamoStore::new(dynamo, tables, chance.clone())),
+            bus: Arc::new(EventBridge::new(bus, settings.text("BUS_NAME")?, chance.clone())),
+            clock: Arc::new(SystemClock),
+            chance,
+        };
+        Ok(World { ports, sdk })
+    }
+
+    /// The master key that wraps tenants' keys.
+    ///
+    /// # Errors
+    /// A setting that is missing.
+    pub fn master_key(&self) -> Result<Arc<dyn MasterKey>, SettingError> {
+        let key_id = Settings::new(&environment).text("MASTER_KEY_ID")?;
+        Ok(Arc::new(KmsMasterKey::new(aws_sdk_kms::Client::new(&self.sdk), key_id)))
+    }
+
+    /// How long a launch has until it must run, in milliseconds.
+    ///
+    /// # Errors
+    /// A setting that is missing or no number.
+    pub fn launch_deadline_ms(&self) -> Result<i64, SettingError> {
+        Settings::new(&environment).seconds_as_ms("LAUNCH_DEADLINE_S")
+    }
+
+    /// The claim of a caller's token that names its tenant; none where all callers are of one.
+    #[must_use]
+    pub fn tenant_claim(&self) -> Option<String> {
+        Settings::new(&environment).optional("TENANT_CLAIM")
+    }
+
+    /// The dead letters of all functions that this one was told of: each as `INBOX_URL_<NAME>` with
+    /// `DEAD_LETTERS_URL_<NAME>`.
+    ///
+    /// # Errors
+    /// A setting that is missing.
+    pub fn dead_letters(&self) -> Result<SqsDeadLetters, SettingError> {
+        let settings = Settings::new(&environment);
+        let queues = |(function, inbox): (String, String)| {
+            let dead_letters = settings.of("DEAD_LETTERS_URL", &function)?;
+            Ok(Queues { function, inbox, dead_letters })
+        };
+        let inboxes = environment_of("INBOX_URL_");
+        let queues = inboxes.into_iter().map(queues).collect::<Result<Vec<_>, _>>()?;
+        let client = aws_sdk_sqs::Client::new(&self.sdk);
+        Ok(SqsDeadLetters::new(client, self.ports.clock.clone(), queues))
+    }
+
+    /// This function's own dead letters.
+    pub(crate) fn own_letters(&self) -> Result<OwnLetters, SettingError> {
+        let url = Settings::new(&environment).text("DEAD_LETTERS_URL")?;
+        Ok(OwnLetters::new(aws_sdk_sqs::Client::new(&self.sdk), url))
+    }
+}
