@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod events;
 pub mod python;
+pub mod registry;
 pub mod test;
 
 use std::path::{Path, PathBuf};
