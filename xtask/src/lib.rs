@@ -3,6 +3,8 @@
 pub mod bench;
 pub mod events;
 pub mod python;
+pub mod registry;
+pub mod template;
 pub mod test;
 
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use tokio::runtime::Builder;
-use xtask::{bench, events, test};
+use xtask::{bench, events, template, test};
 
 /// The tasks of the workspace.
 #[derive(Parser)]
@@ -20,6 +20,8 @@ enum Task {
     Events,
     /// Runs all that has to hold before a change lands
     Test,
+    /// Checks `template.yaml`: linters, and the tests of what SAM makes of it
+    Template(template::Options),
     /// Prints how fast the plane is, and what that costs
     Bench(bench::Options),
     /// The server that the bench measures
@@ -41,6 +43,7 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Events => events::write(),
         Task::Test => test::run(),
+        Task::Template(options) => template::check(&options),
         Task::Bench(_) if cfg!(debug_assertions) => bench::run_optimized(),
         // One thread for the clients: the cores are the server's.
         Task::Bench(options) => {

@@ -1,0 +1,261 @@
+//! What stands around queues and rules: tables, the key, logs, the functions' environment, the API.
+
+use crate::plane::{Plane, arn_of, each, reference, texts};
+use crate::{FUNCTIONS, STEPS};
+use eventplane_store::{Index, Table};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// The tables, as the code knows them.
+const TABLES: [Table; 6] = [
+    eventplane_capacity::TABLE,
+    eventplane_network::TABLE,
+    eventplane_storage::TABLE,
+    eventplane_security::TABLE,
+    eventplane_handoff::TABLE,
+    eventplane_instances::TABLE,
+];
+
+/// What the emulator refuses, or only plays at: not asked for there.
+const UNKNOWN_TO_EMULATORS: [&str; 4] =
+    ["AWS::Events::Archive", "AWS::Logs::Delivery", "AWS::EventSchemas::", "AWS::CodeDeploy::"];
+
+fn keys(partition: &str, sort: &str) -> Value {
+    json!([
+        { "AttributeName": partition, "KeyType": "HASH" },
+        { "AttributeName": sort, "KeyType": "RANGE" },
+    ])
+}
+
+fn index(of: &Index) -> Value {
+    json!({
+        "IndexName": of.name,
+        "KeySchema": keys(of.partition, of.sort),
+        "Projection": { "ProjectionType": "KEYS_ONLY" },
+    })
+}
+
+/// The tag by which `eventplane purge` finds what a deleted stack has left.
+fn is_tagged(of: &Value) -> bool {
+    let tag = json!({ "Key": "eventplane:stack", "Value": { "Ref": "AWS::StackName" } });
+    each(&of["Tags"]).contains(&tag)
+}
+
+fn is_kept(resource: &Value) -> bool {
+    resource["DeletionPolicy"] == "Retain" && resource["UpdateReplacePolicy"] == "Retain"
+}
+
+pub(crate) fn tables(plane: &Plane) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (step, table) in STEPS.iter().zip(TABLES) {
+        let id = format!("{step}Table");
+        let of = plane.of(&id);
+        let indexes = match table.indexes {
+            [] => Value::Null,
+            indexes => indexes.iter().map(index).collect(),
+        };
+        let ttl = json!({ "AttributeName": "expires_at", "Enabled": true });
+        let recovery = &of["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"];
+        for (is, what) in [
+            (table.name == step.to_lowercase(), "another table's name in the code"),
+            (is_kept(plane.resource(&id)), "deleted or replaced with its data"),
+            (of["DeletionProtectionEnabled"] == true, "no deletion protection"),
+            (*recovery == true, "no recovery to a point in time"),
+            (of["SSESpecification"]["SSEEnabled"] == true, "not encrypted with a key of KMS"),
+            (of["TableName"].is_null(), "a name of its own, so it can never be replaced"),
+            (of["BillingMode"] == "PAY_PER_REQUEST", "not on demand"),
+            (of["TimeToLiveSpecification"] == ttl, "nothing expires"),
+            (of["KeySchema"] == keys("pk", "sk"), "other keys than the store's"),
+            (of["GlobalSecondaryIndexes"] == indexes, "other indexes than the code's"),
+            (is_tagged(of), "no tag"),
+        ] {
+            if !is {
+                wrong.push(format!("{id}: {what}"));
+            }
+        }
+    }
+    let tables = plane.all("AWS::DynamoDB::Table").count();
+    if tables != TABLES.len() {
+        wrong.push(format!("{tables} tables"));
+    }
+    wrong
+}
+
+pub(crate) fn master_key(plane: &Plane) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let keys: Vec<(&str, &Value)> = plane.all("AWS::KMS::Key").collect();
+    if keys.len() != 1 {
+        wrong.push(format!("{} keys instead of one: each costs every month", keys.len()));
+    }
+    for (id, key) in keys {
+        if !is_kept(plane.resource(id)) || key["EnableKeyRotation"] != true || !is_tagged(key) {
+            wrong.push(format!("{id}: not kept, not rotated, or not tagged"));
+        }
+    }
+    wrong
+}
+
+pub(crate) fn logs(plane: &Plane) -> Vec<String> {
+    let endless = plane
+        .all("AWS::Logs::LogGroup")
+        .filter(|(_, of)| of["RetentionInDays"] != json!({ "Ref": "LogRetentionDays" }));
+    let mut wrong: Vec<String> = endless.map(|(id, _)| format!("{id}: kept for ever")).collect();
+    for name in FUNCTIONS {
+        let logging = &plane.of(&format!("{name}Function"))["LoggingConfig"];
+        if reference(&logging["LogGroup"]) != Some(&*format!("{name}Logs")) {
+            wrong.push(format!("{name}Function: logs elsewhere than into {name}Logs"));
+        }
+        if logging["LogFormat"] != "JSON" || logging["SystemLogLevel"] != "WARN" {
+            wrong.push(format!("{name}Function: pays for the platform's lines"));
+        }
+    }
+    wrong
+}
+
+/// What a function reads from its environment.
+fn read(name: &str) -> BTreeSet<String> {
+    let mut read = BTreeSet::from(["RUST_LOG", "BUS_NAME"].map(str::to_owned));
+    let mut reads = |names: &[&str]| read.extend(names.iter().map(|name| (*name).to_owned()));
+    match name {
+        "Sweeper" => reads(&["STACK_NAME", "TABLE_INSTANCES"]),
+        "Api" => {
+            reads(&["STACK_NAME", "MASTER_KEY_ID", "LAUNCH_DEADLINE_S", "TENANT_CLAIM"]);
+            for step in STEPS.map(str::to_uppercase) {
+                for of in ["TABLE", "INBOX_URL", "DEAD_LETTERS_URL"] {
+                    reads(&[&format!("{of}_{step}")]);
+                }
+            }
+        }
+        step => {
+            reads(&["DEAD_LETTERS_URL", &format!("TABLE_{}", step.to_uppercase())]);
+            match step {
+                "Storage" | "Security" => reads(&["MASTER_KEY_ID"]),
+                "Instances" => reads(&["LAUNCH_DEADLINE_S"]),
+                _ => {}
+            }
+        }
+    }
+    read
+}
+
+/// What a variable of this name stands for, of which function it may.
+fn stands_for(function: &str, variable: &str) -> Value {
+    let capitalized = |name: &str| format!("{}{}", &name[..1], name[1..].to_lowercase());
+    let reference = |name: String| json!({ "Ref": name });
+    let of = |kind: &str| variable.strip_prefix(kind).map(capitalized);
+    match variable {
+        "RUST_LOG" => reference("LogLevel".into()),
+        "BUS_NAME" => reference("Bus".into()),
+        "STACK_NAME" => reference("AWS::StackName".into()),
+        "LAUNCH_DEADLINE_S" => reference("LaunchDeadlineS".into()),
+        "TENANT_CLAIM" => reference("TenantClaim".into()),
+        "MASTER_KEY_ID" => json!({ "Fn::GetAtt": ["MasterKey", "Arn"] }),
+        "DEAD_LETTERS_URL" => reference(format!("{function}DeadLetters")),
+        _ => match (of("TABLE_"), of("INBOX_URL_"), of("DEAD_LETTERS_URL_")) {
+            (Some(step), ..) => reference(format!("{step}Table")),
+            (_, Some(step), _) => reference(format!("{step}Inbox")),
+            (.., Some(step)) => reference(format!("{step}DeadLetters")),
+            _ => Value::Null,
+        },
+    }
+}
+
+pub(crate) fn environment(plane: &Plane) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for name in FUNCTIONS {
+        let variables = &plane.of(&format!("{name}Function"))["Environment"]["Variables"];
+        let told: BTreeSet<String> =
+            variables.as_object().into_iter().flat_map(|of| of.keys().cloned()).collect();
+        let read = read(name);
+        wrong.extend(read.difference(&told).map(|lacks| format!("{name}: lacks {lacks}")));
+        wrong.extend(told.difference(&read).map(|more| format!("{name}: never reads {more}")));
+        for variable in told.intersection(&read) {
+            if variables[variable] != stands_for(name, variable) {
+                wrong.push(format!("{name}: {variable} is {}", variables[variable]));
+            }
+        }
+    }
+    let functions = plane.all("AWS::Lambda::Function").count();
+    if functions != FUNCTIONS.len() {
+        wrong.push(format!("{functions} functions"));
+    }
+    wrong
+}
+
+/// A function that EventBridge or SNS calls by itself is called asynchronously: Lambda tells nobody
+/// of its failures, unless there is a destination for them.
+pub(crate) fn failures(plane: &Plane) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (id, permission) in plane.all("AWS::Lambda::Permission") {
+        if permission["Principal"] == "apigateway.amazonaws.com" {
+            continue;
+        }
+        let alias = plane.of(reference(&permission["FunctionName"]).unwrap_or_default());
+        let configured = plane.all("AWS::Lambda::EventInvokeConfig").any(|(_, config)| {
+            let to = arn_of(&config["DestinationConfig"]["OnFailure"]["Destination"]);
+            config["FunctionName"] == alias["FunctionName"]
+                && config["Qualifier"] == alias["Name"]
+                && plane.resource(to.unwrap_or_default())["Type"] == "AWS::SQS::Queue"
+        });
+        if !configured {
+            wrong.push(format!("{id}: nobody would learn of a failure"));
+        }
+    }
+    wrong
+}
+
+pub(crate) fn routes(plane: &Plane) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut keys = BTreeSet::new();
+    for (id, route) in plane.all("AWS::ApiGatewayV2::Route") {
+        let key = route["RouteKey"].as_str().unwrap_or_default();
+        keys.insert(key);
+        let of_hosts = key.contains("/v1/hosts");
+        let slot = if of_hosts { "HostAuthorization" } else { "Authorization" };
+        if reference(&route["AuthorizationType"]) != Some(slot) {
+            wrong.push(format!("{id}: whoever calls {key} is not asked by {slot}"));
+        }
+    }
+    for (slot, default) in [("Authorization", "AWS_IAM"), ("HostAuthorization", "AWS_IAM")] {
+        let parameter = &plane.0["Parameters"][slot];
+        if parameter["Default"] != default || texts(&parameter["AllowedValues"]).contains(&"NONE") {
+            wrong.push(format!("{slot}: lets anybody in"));
+        }
+    }
+    let expected = BTreeSet::from([
+        "$default",
+        "ANY /v1/hosts/{host_id}/assignments",
+        "ANY /v1/hosts/{host_id}/reports",
+        "POST /v1/hosts",
+    ]);
+    if keys != expected {
+        wrong.push(format!("routes {keys:?}"));
+    }
+    let alias = json!({ "Ref": "ApiFunctionAliaslive" });
+    if plane.of("ApiIntegration")["IntegrationUri"] != alias
+        || plane.of("ApiPermission")["FunctionName"] != alias
+        || plane.of("ApiIntegration")["PayloadFormatVersion"] != "2.0"
+    {
+        wrong.push("the API does not lead to the alias, or may not".to_owned());
+    }
+    let stage = plane.of("ApiStage");
+    if stage["AccessLogSettings"].is_null()
+        || stage["DefaultRouteSettings"]["ThrottlingRateLimit"].is_null()
+    {
+        wrong.push("the API logs no access, or has no limit".to_owned());
+    }
+    wrong
+}
+
+pub(crate) fn emulator(plane: &Plane) -> Vec<String> {
+    let is_unknown = |kind: &str| UNKNOWN_TO_EMULATORS.iter().any(|of| kind.starts_with(of));
+    plane
+        .types()
+        .filter(|(id, kind, _)| is_unknown(kind) || *id == "Schemas")
+        // CodeDeploy's stand only where the deployment is gradual: no emulator asks for that.
+        .filter(|(_, kind, condition)| {
+            *condition != Some("OnAws") && !kind.starts_with("AWS::CodeDeploy::")
+        })
+        .map(|(id, kind, _)| format!("{id}: {kind} is asked for everywhere"))
+        .collect()
+}

@@ -1,0 +1,63 @@
+//! `infra/watch.yaml`: alarms with their runbooks, and a dashboard that is JSON.
+
+use eventplane_local::wiring::template;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+
+const WATCH: &str = include_str!("../../infra/watch.yaml");
+const PLANE: &str = include_str!("../../template.yaml");
+
+/// What a runbook says, in this order.
+const PARTS: [&str; 3] = ["**What it means.**", "**What to look at.**", "**What to do.**"];
+
+fn resources(yaml: &str) -> Vec<(String, Value)> {
+    let template = template::read(yaml).expect("readable");
+    let resources = template["Resources"].as_object().expect("a map of resources").clone();
+    resources.into_iter().collect()
+}
+
+#[test]
+fn every_alarm_leads_to_a_runbook_and_every_runbook_is_an_alarms() {
+    let folder = xtask::workspace().join("infra/runbooks");
+    let files = fs::read_dir(&folder).expect("infra/runbooks is there");
+    let mut pages: BTreeSet<String> = files
+        .map(|file| file.expect("readable").file_name().into_string().expect("text"))
+        .collect();
+    let alarms = [WATCH, PLANE].into_iter().flat_map(resources);
+    for (id, alarm) in alarms.filter(|(_, of)| of["Type"] == "AWS::CloudWatch::Alarm") {
+        let alarm = &alarm["Properties"];
+        let name = alarm["AlarmName"]["Fn::Sub"].as_str().expect("a name");
+        let (_, name) = name.split_once("}-").expect("the plane's name stands before it");
+        let page = format!("{name}.md");
+        let about = alarm["AlarmDescription"].as_str().expect("a description");
+        assert!(about.ends_with(&format!("Runbook infra/runbooks/{page}")), "{id}: {about}");
+        let text = fs::read_to_string(folder.join(&page)).expect("its runbook is there");
+        assert!(text.starts_with(&format!("# {name}\n")), "{page}");
+        let at: Vec<Option<usize>> = PARTS.iter().map(|part| text.find(part)).collect();
+        assert!(at.iter().all(Option::is_some) && at.is_sorted(), "{page}: {PARTS:?}");
+        assert!(pages.remove(&page), "{page}: of one alarm");
+    }
+    assert_eq!(pages, BTreeSet::new(), "pages of no alarm");
+}
+
+#[test]
+fn the_plane_tells_the_watch_all_that_it_asks() {
+    let watch = template::read(WATCH).expect("readable");
+    let plane = template::read(PLANE).expect("readable");
+    let names = |of: &Value| of.as_object().expect("a map").keys().cloned().collect::<Vec<_>>();
+    let told = &plane["Resources"]["Watch"]["Properties"]["Parameters"];
+    let sorted = |mut names: Vec<String>| {
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(sorted(names(told)), sorted(names(&watch["Parameters"])));
+}
+
+#[test]
+fn the_dashboard_is_json_whatever_the_planes_name_is() {
+    let watch = template::read(WATCH).expect("readable");
+    let body = &watch["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"];
+    let body: Value = serde_json::from_str(body.as_str().expect("a text")).expect("JSON");
+    assert_eq!(body["widgets"].as_array().map(Vec::len), Some(6));
+}
