@@ -91,11 +91,10 @@ mod with_aws {
         }
         let table = screen.table(&["TABLE OR KEY", "ITEMS", "SIZE"], rows);
         screen.aside(table);
-        screen.aside(
-            "DynamoDB counts items every six hours. A table with point-in-time recovery leaves a \
-             backup for 35 days. What the key has sealed can be read by nobody once it is gone; \
-             until then `aws kms cancel-key-deletion` saves it.",
-        );
+        let notes = "DynamoDB counts items every six hours. A table with point-in-time recovery \
+            leaves a backup for 35 days. What the key has sealed can be read by nobody once it is \
+            gone; until then `aws kms cancel-key-deletion` saves it.";
+        screen.aside(screen.wrapped(notes, 0));
     }
 
     fn size(bytes: i64) -> String {
