@@ -166,6 +166,7 @@ mod with_aws {
     }
 }
 
-#[cfg(all(test, feature = "aws"))]
+#[cfg(test)]
+#[cfg(feature = "aws")]
 #[path = "purge_tests.rs"]
 mod tests;

@@ -58,6 +58,10 @@ impl SigV4 {
         }
         let new = self.provider.provide_credentials().await.map_err(|error| {
             let why = innermost(&error);
+            // A chain names all of its members: those that were not asked for say nothing.
+            let said = why.lines().map(str::trim).filter(|line| !line.contains("was not enabled"));
+            let why = said.collect::<Vec<_>>().join(" ");
+            let why = why.trim_end_matches(" Attempted:");
             NoAnswer(format!("no AWS credentials to sign with ({why}): {HINT}"))
         })?;
         *fetched = Some(new.clone());
