@@ -125,7 +125,7 @@ pub(crate) enum Verb {
     },
     /// Show what the plane costs on AWS: a month at rest, and its launches.
     Cost(Cost),
-    /// Delete the data that `sam delete` has kept: tables, and the key that they are sealed with.
+    /// Delete the data that `sam delete` has kept, and its key.
     Purge(Purge),
     /// Print completions for a shell.
     Completions {
