@@ -231,7 +231,7 @@ pub(crate) struct Cost {
     /// How many GB the tables hold.
     #[arg(long, default_value_t = 1.0, value_parser = gigabytes)]
     pub(crate) gigabytes: f64,
-    /// How many alarms the stack has.
+    /// How many metrics the stack's alarms look at.
     #[arg(long, default_value_t = eventplane_cost::ALARMS)]
     pub(crate) alarms: u64,
 }

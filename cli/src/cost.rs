@@ -57,7 +57,7 @@ pub(crate) fn cost(asked: &Cost, screen: &mut Screen) {
 
 /// What the numbers leave open.
 const NOTES: &str = "As JSON each price names AWS's page of it. Free tiers, logs, traces and data transfer are left out. Counted: requests of \
-    the local plane, which a test holds to this table. Assumed: 128 MB and 20 ms for each message \
+    the local plane, which a test holds to this table. Assumed: 256 MB and 20 ms for each message \
     or request; a workflow of 8 transitions for a launch and of 10 for a termination, without a bus, \
     queues or dead letters, and 1 s and 2 s of an Express one. What users ask besides launching and \
     terminating is not in it.";

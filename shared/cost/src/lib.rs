@@ -13,10 +13,11 @@ pub mod rest;
 use prices::Price;
 use serde::Serialize;
 
-/// How many alarms a stack has, unless told otherwise.
-pub const ALARMS: u64 = 20;
-/// How much memory a function has, in GB: the least that Lambda gives.
-pub const MEMORY_GB: f64 = 0.125;
+/// How many metrics the alarms of a stack look at, unless told otherwise. An alarm that computes pays
+/// for each metric that it computes from.
+pub const ALARMS: u64 = 24;
+/// How much memory a function has, in GB: as `template.yaml` gives it unless told otherwise.
+pub const MEMORY_GB: f64 = 0.25;
 /// How long an invocation takes for each message or request, in milliseconds: an assumption, a few
 /// calls of DynamoDB one after the other. A batch is taken to take as long as its messages would
 /// alone.

@@ -88,8 +88,8 @@ pub const EXPRESS: Price =
 /// Their time, in chunks of 64 MB and 100 ms.
 pub const EXPRESS_COMPUTE: Price =
     price("Step Functions Express GB-seconds", 16.67, MILLION, STEP_FUNCTIONS, Known::Quoted);
-/// Alarms on one metric.
-pub const ALARM: Price = price("CloudWatch alarms", 0.10, 1.0, CLOUDWATCH, Known::Quoted);
+/// Metrics that alarms look at.
+pub const ALARM: Price = price("CloudWatch alarm metrics", 0.10, 1.0, CLOUDWATCH, Known::Quoted);
 /// Dashboards.
 pub const DASHBOARD: Price = price("CloudWatch dashboards", 3.0, 1.0, CLOUDWATCH, Known::Quoted);
 /// Keys of one's own.

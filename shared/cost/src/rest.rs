@@ -21,7 +21,7 @@ pub struct Rest {
     pub instances: u64,
     /// What the tables hold.
     pub gigabytes: f64,
-    /// Alarms, each on one metric.
+    /// Metrics that alarms look at.
     pub alarms: u64,
 }
 
@@ -56,7 +56,7 @@ pub fn lines(rest: &Rest) -> Vec<Line> {
         Line::of("GB-seconds of sweeps", compute_gb_s(sweeps), &prices::COMPUTE),
         // An eventual read that finds nothing costs half a unit.
         Line::of("read units of sweeps", sweeps * SWEEP_SHARDS as f64 / 2.0, &prices::READ_UNIT),
-        Line::of("alarms", rest.alarms as f64, &prices::ALARM),
+        Line::of("metrics that alarms look at", rest.alarms as f64, &prices::ALARM),
         Line::of("dashboard", 1.0, &prices::DASHBOARD),
         Line::of("key", 1.0, &prices::KEY),
         Line::of("storage, GB", rest.gigabytes, &prices::STORAGE),
