@@ -8,9 +8,12 @@ use serde::Serialize;
 
 /// A month, in seconds: 730 hours, as AWS counts it.
 pub const MONTH_S: f64 = 730.0 * 3_600.0;
-/// Receives of an inbox that bring nothing, in a month: pollers of a mapping with a maximum of
-/// concurrency do not rest. Counted as AWS describes its pollers, and not on a bill.
-pub const EMPTY_RECEIVES: f64 = 650_000.0;
+/// Pollers of an inbox, which do not rest where a maximum of concurrency is set, and how long one asks
+/// for: by "Using Lambda with Amazon SQS", Lambda developer guide, and not read on a bill.
+const POLLERS: f64 = 5.0;
+const LONG_POLL_S: f64 = 20.0;
+/// Receives of an inbox that bring nothing, in a month.
+pub const EMPTY_RECEIVES: f64 = POLLERS * MONTH_S / LONG_POLL_S;
 
 /// What rests.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
