@@ -113,10 +113,16 @@ impl Client {
             let left = end.saturating_duration_since(tokio::time::Instant::now());
             let wait_s = left.as_secs().min(WAIT_S_MAX);
             let path = format!("/v1/instances/{id}?until={until}&wait={wait_s}");
-            let instance = self.get(&path).await?;
-            let state = instance["state"].as_str().unwrap_or_default();
-            if state == until || state == "terminated" || left.is_zero() {
-                return Ok(instance);
+            match self.get(&path).await {
+                Ok(instance) => {
+                    let state = instance["state"].as_str().unwrap_or_default();
+                    if state == until || state == "terminated" || left.is_zero() {
+                        return Ok(instance);
+                    }
+                }
+                // What was launched goes on while a gateway is busy.
+                Err(Problem::Refused(busy)) if busy.is_for_now() && !left.is_zero() => {}
+                Err(problem) => return Err(problem),
             }
             // A plane that does not wait is asked again, gently.
             pause = longer(pause);

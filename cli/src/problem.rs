@@ -100,6 +100,12 @@ impl Refusal {
         }
     }
 
+    /// Whether the same question may be answered in a moment: too many asked, or a gateway had no
+    /// answer to give.
+    pub(crate) fn is_for_now(&self) -> bool {
+        matches!(self.status, 429 | 502..=504)
+    }
+
     /// The hint in the words of this command: the API's own speak of requests.
     fn hint(&self) -> Option<&str> {
         let verb = match self.code.as_str() {

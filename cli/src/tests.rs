@@ -7,6 +7,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A pipe that remembers.
@@ -45,6 +46,16 @@ fn instance(state: &str) -> Value {
         "placement": {"host": "host-0001", "zone": "zone-a"}, "private_ip": "172.31.0.4"})
 }
 
+/// Twice out of breath, then running.
+async fn busy() -> (StatusCode, Json<Value>) {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    match ASKED.fetch_add(1, Ordering::Relaxed) {
+        0 => (StatusCode::TOO_MANY_REQUESTS, Json(json!({"message": "Too Many Requests"}))),
+        1 => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"message": "Service Unavailable"}))),
+        _ => (StatusCode::OK, Json(instance("running"))),
+    }
+}
+
 async fn show(Path(id): Path<String>) -> (StatusCode, Json<Value>) {
     match id.as_str() {
         "stuck" => {
@@ -74,6 +85,7 @@ async fn launch(Json(body): Json<Value>) -> (StatusCode, Json<Value>) {
     let id = match body["instance_type"].as_str() {
         Some("stuck") => "stuck",
         Some("failed") => "failed",
+        Some("busy") => "busy",
         _ => ID,
     };
     let instances = json!([{"instance_id": id, "state": "pending", "asked": body}]);
@@ -108,6 +120,7 @@ fn endpoint() -> String {
     let router = Router::new()
         .route("/v1/instances", post(launch).get(list))
         .route("/v1/instances/{id}", get(show).merge(delete(terminate)))
+        .route("/v1/instances/busy", get(busy))
         .route("/v1/instance-types", get(who))
         .route("/v1/instances/{id}/audit", get(async move || Json(broken.clone())));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -175,10 +188,11 @@ fn a_launch_sends_only_what_was_asked_for_and_prints_json_in_a_pipe() {
 #[test]
 fn the_exit_code_says_how_it_ended() {
     let endpoint = endpoint();
-    let cases: [(&[&str], u8); 13] = [
+    let cases: [(&[&str], u8); 14] = [
         (&["launch", "t3.micro"], 0),
         (&["launch", "t3.micro", "--wait"], 0),
         (&["launch", "t3.micro", "--dry-run"], 0),
+        (&["launch", "busy", "--wait"], 0),
         (&["launch", "failed", "--wait"], 1),
         (&["launch", "stuck", "--wait", "--timeout-s", "1"], 4),
         (&["describe", ID], 0),
