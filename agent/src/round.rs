@@ -22,6 +22,8 @@ const BACKOFF_MS: u64 = 100;
 const BACKOFF_MS_MAX: u64 = 5_000;
 /// How long past the wait that was asked for an answer may take.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// An answer that took this long was waited for.
+const WAITED: Duration = Duration::from_secs(1);
 /// Starts that end within this many milliseconds are reported together.
 const TOGETHER_MS: u64 = 4;
 /// The most instances in one report; more go in several, none of which is complete. Bodies are
@@ -74,6 +76,8 @@ pub(crate) struct HostLoop {
     /// After a report that was not taken: when to try again.
     report_after: Option<Instant>,
     failures: u32,
+    /// Whether the plane holds an answer back until there is news, as far as is known.
+    plane_waits: bool,
 }
 
 impl HostLoop {
@@ -93,6 +97,7 @@ impl HostLoop {
             heartbeat: Instant::now(),
             report_after: None,
             failures: 0,
+            plane_waits: true,
         }
     }
 
@@ -170,7 +175,9 @@ impl HostLoop {
                 self.complain("ask for assignments", &answer);
                 self.host.on_unknown();
                 self.register().await;
-                return Instant::now();
+                // Registered and still unknown is no reason to ask without end.
+                self.failures += 1;
+                return Instant::now() + self.backoff(self.failures);
             }
             failed => {
                 self.complain("ask for assignments", failed);
@@ -192,14 +199,21 @@ impl HostLoop {
         // Durable before anything is done about it.
         self.remember();
         self.act(actions);
+        self.learn_whether_it_waits(&asked, set.revision == before);
         let gap = Duration::from_millis(self.shared.options.poll_gap_ms);
-        // Nothing new, and sooner than it was asked to wait: this plane does not wait.
-        let half = Duration::from_millis(asked.wait_s * 500);
-        if set.revision == before && asked.at.elapsed() < half {
-            let after = Duration::from_millis(set.poll_after_ms).max(gap);
-            return Instant::now() + after;
+        let after = Duration::from_millis(if self.plane_waits { 0 } else { set.poll_after_ms });
+        Instant::now() + after.max(gap)
+    }
+
+    /// A plane that waits answers at once when there is news; one that does not, as on Lambda, also
+    /// when there is none, and says how soon to ask again.
+    fn learn_whether_it_waits(&mut self, asked: &Asked, nothing_new: bool) {
+        let took = asked.at.elapsed();
+        if took >= WAITED {
+            self.plane_waits = true;
+        } else if nothing_new && took < Duration::from_millis(asked.wait_s * 500) {
+            self.plane_waits = false;
         }
-        Instant::now() + gap
     }
 
     fn act(&mut self, actions: Vec<Action>) {
@@ -351,3 +365,7 @@ fn now() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+#[path = "round_tests.rs"]
+mod tests;

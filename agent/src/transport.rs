@@ -3,17 +3,18 @@
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::{Request, Response, header};
+use axum::http::{Response, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::TokioExecutor;
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tower::ServiceExt;
 
-pub use axum::http::Method;
+pub use axum::http::{Method, Request};
 
 /// The largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -87,32 +88,102 @@ fn request<B>(method: Method, uri: &str, body: B) -> Result<Request<B>, NoAnswer
         .map_err(|error| NoAnswer(format!("{uri} is no address to send to: {error}")))
 }
 
-/// Over HTTP/1.1, with connections that are kept.
-#[derive(Clone)]
-pub struct Http {
-    client: Client<HttpConnector, Full<Bytes>>,
-    endpoint: String,
-}
-
-impl Http {
-    /// To the control plane at `endpoint`, such as `http://127.0.0.1:7878`.
+/// Says who sends a request: adds to its headers what proves it.
+#[async_trait]
+pub trait Signer: Send + Sync {
+    /// Adds the headers; `body` is what the request will carry.
     ///
     /// # Errors
-    /// When that is not `http://`, a host and perhaps a port.
-    pub fn new(endpoint: &str) -> Result<Self, NoAnswer> {
-        let endpoint = endpoint.trim_end_matches('/');
-        let right = "an endpoint is http://HOST:PORT, such as http://127.0.0.1:7878";
-        let uri: axum::http::Uri =
-            endpoint.parse().map_err(|_| NoAnswer(format!("`{endpoint}`: {right}")))?;
-        if uri.scheme_str() != Some("http") || uri.host().is_none() || uri.path() != "/" {
-            return Err(NoAnswer(format!("`{endpoint}`: {right}")));
-        }
+    /// When there is nothing to prove it with.
+    async fn sign(&self, request: &mut Request<()>, body: &[u8]) -> Result<(), NoAnswer>;
+}
+
+type Plain = Client<HttpConnector, Full<Bytes>>;
+
+/// The connections: most planes are reached without TLS, and need no certificates.
+#[derive(Clone)]
+enum Wire {
+    Plain(Plain),
+    #[cfg(feature = "https")]
+    Tls(Client<hyper_rustls::HttpsConnector<HttpConnector>, Full<Bytes>>),
+}
+
+impl Wire {
+    fn of(scheme: &str) -> Result<Wire, String> {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let client =
-            Client::builder(TokioExecutor::new()).pool_idle_timeout(IDLE_TIMEOUT).build(connector);
-        Ok(Http { client, endpoint: endpoint.to_owned() })
+        let mut client = Client::builder(TokioExecutor::new());
+        client.pool_idle_timeout(IDLE_TIMEOUT);
+        match scheme {
+            "http" => Ok(Wire::Plain(client.build(connector))),
+            #[cfg(feature = "https")]
+            "https" => {
+                connector.enforce_http(false);
+                let tls = hyper_rustls::HttpsConnectorBuilder::new()
+                    .with_native_roots()
+                    .map_err(|error| format!("no certificates to trust are found: {error}"))?
+                    .https_only()
+                    .enable_http1()
+                    .wrap_connector(connector);
+                Ok(Wire::Tls(client.build(tls)))
+            }
+            #[cfg(not(feature = "https"))]
+            "https" => Err("this build speaks no TLS; `cargo install --path cli --features aws` \
+                            makes one that does"
+                .to_owned()),
+            other => Err(format!("{other}:// is not spoken here; {ENDPOINT}")),
+        }
+    }
+
+    fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
+        match self {
+            Wire::Plain(client) => client.request(request),
+            #[cfg(feature = "https")]
+            Wire::Tls(client) => client.request(request),
+        }
+    }
+}
+
+/// What an endpoint looks like.
+const ENDPOINT: &str = "an endpoint is http://HOST:PORT or https://HOST, perhaps with a path, such \
+                        as http://127.0.0.1:7878";
+
+/// Over HTTP/1.1, with connections that are kept.
+#[derive(Clone)]
+pub struct Http {
+    wire: Wire,
+    endpoint: String,
+    signer: Option<Arc<dyn Signer>>,
+}
+
+impl Http {
+    /// To the control plane at `endpoint`, such as `http://127.0.0.1:7878`; what is sent goes to
+    /// paths below that of the endpoint, if it has one.
+    ///
+    /// # Errors
+    /// When that is no endpoint, or one that this build cannot reach.
+    pub fn new(endpoint: &str) -> Result<Self, NoAnswer> {
+        let endpoint = endpoint.trim_end_matches('/');
+        let told = |why: &str| NoAnswer(format!("`{endpoint}`: {why}"));
+        let uri: Uri = endpoint.parse().map_err(|_| told(ENDPOINT))?;
+        let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else {
+            return Err(told(ENDPOINT));
+        };
+        // The parser drops a fragment without a word; neither it nor a query can be a prefix.
+        let has_more = uri.query().is_some() || endpoint.contains('#');
+        let names_a_user = uri.authority().is_some_and(|all| all.as_str().contains('@'));
+        if host.is_empty() || has_more || names_a_user {
+            return Err(told(ENDPOINT));
+        }
+        let wire = Wire::of(scheme).map_err(|why| told(&why))?;
+        Ok(Http { wire, endpoint: endpoint.to_owned(), signer: None })
+    }
+
+    /// The same, with every request signed.
+    #[must_use]
+    pub fn signed_by(self, signer: Arc<dyn Signer>) -> Self {
+        Http { signer: Some(signer), ..self }
     }
 
     /// Where it sends to.
@@ -130,9 +201,13 @@ impl Transport for Http {
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<Answer, NoAnswer> {
-        let body = Full::new(Bytes::from(body.unwrap_or_default()));
-        let request = request(method, &format!("{}{path}", self.endpoint), body)?;
-        let response = self.client.request(request).await.map_err(|error| {
+        let body = Bytes::from(body.unwrap_or_default());
+        let mut request = request(method, &format!("{}{path}", self.endpoint), ())?;
+        if let Some(signer) = &self.signer {
+            signer.sign(&mut request, &body).await?;
+        }
+        let sent = self.wire.send(request.map(|()| Full::new(body)));
+        let response = sent.await.map_err(|error| {
             // What lies at the bottom says what is wrong; the layers above it name themselves.
             let mut cause: &dyn std::error::Error = &error;
             while let Some(deeper) = cause.source() {
@@ -159,5 +234,72 @@ impl Transport for InProcess {
         let request = request(method, path, Body::from(body.unwrap_or_default()))?;
         let Ok(response) = self.0.clone().oneshot(request).await;
         read(response).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_may_have_a_path_and_nothing_else_behind_its_host() {
+        let cases = [
+            ("http://127.0.0.1:7878", true),
+            ("http://127.0.0.1:7878/", true),
+            ("http://[::1]:7878", true),
+            ("http://127.0.0.1:4566/_aws/execute-api/a1b2/$default", true),
+            ("https://a1b2.execute-api.us-east-1.amazonaws.com", cfg!(feature = "https")),
+            ("127.0.0.1:7878", false),
+            ("plane", false),
+            ("", false),
+            ("ftp://somewhere", false),
+            ("http://", false),
+            ("http://a b", false),
+            ("http://plane?x=1", false),
+            ("http://plane/prod#x", false),
+            ("http://me:secret@plane", false),
+        ];
+        for (endpoint, right) in cases {
+            let http = Http::new(endpoint);
+            assert_eq!(http.is_ok(), right, "{endpoint}: {:?}", http.err());
+        }
+        if !cfg!(feature = "https") {
+            let error = Http::new("https://plane").err().unwrap();
+            assert!(error.to_string().contains("cargo install --path cli --features aws"));
+        }
+    }
+
+    struct Named;
+
+    #[async_trait]
+    impl Signer for Named {
+        async fn sign(&self, request: &mut Request<()>, body: &[u8]) -> Result<(), NoAnswer> {
+            let told = format!("{} {} {}", request.method(), request.uri(), body.len());
+            let value = told.parse().map_err(|_| NoAnswer("no header".to_owned()))?;
+            request.headers_mut().insert("x-told", value);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_goes_below_the_path_of_the_endpoint_and_is_signed() {
+        let echo = async |uri: Uri, headers: axum::http::HeaderMap| {
+            let told = headers.get("x-told").map_or("-", |told| told.to_str().unwrap());
+            axum::Json(serde_json::json!([uri.to_string(), told]))
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serve = axum::serve(listener, Router::new().fallback(echo)).into_future();
+        let server = tokio::spawn(serve);
+        let endpoint = format!("http://{address}/prod/");
+        let http = Http::new(&endpoint).unwrap();
+        let path = "/v1/hosts?limit=2";
+        let answer = http.send(Method::GET, path, None).await.unwrap();
+        assert_eq!(answer.json::<[String; 2]>().unwrap(), ["/prod/v1/hosts?limit=2", "-"]);
+        let http = http.signed_by(Arc::new(Named));
+        let answer = http.send(Method::POST, path, Some(vec![b'{', b'}'])).await.unwrap();
+        let signed = format!("POST http://{address}/prod/v1/hosts?limit=2 2");
+        assert_eq!(answer.json::<[String; 2]>().unwrap()[1], signed);
+        server.abort();
     }
 }

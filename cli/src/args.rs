@@ -3,6 +3,7 @@
 use crate::problem::AFTER_HELP;
 use crate::show::Output;
 use clap::{Args, Parser, Subcommand};
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -19,14 +20,45 @@ const ZONES: &str = "zone-a,zone-b,zone-c";
 #[derive(Debug, Parser)]
 #[command(name = "eventplane", version, after_help = AFTER_HELP, propagate_version = true)]
 pub(crate) struct Cli {
-    /// Where the control plane is.
-    #[arg(long, global = true, env = "EVENTPLANE_ENDPOINT", default_value = ENDPOINT)]
-    pub(crate) endpoint: String,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
     /// How to print: a table on a terminal and JSON in a pipe, unless told otherwise.
     #[arg(long, global = true, value_enum)]
     pub(crate) output: Option<Output>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
+}
+
+/// Where the control plane is, and who is asking.
+#[derive(Debug, Args)]
+pub(crate) struct Reach {
+    /// Where the control plane is.
+    #[arg(long, global = true, env = "EVENTPLANE_ENDPOINT", default_value = ENDPOINT)]
+    pub(crate) endpoint: String,
+    /// A bearer token, for endpoints that want a JWT.
+    #[arg(long, global = true, env = "EVENTPLANE_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<Secret>,
+    /// Sign requests with AWS credentials, as is done anyway for
+    /// API.execute-api.REGION.amazonaws.com.
+    #[arg(long, global = true, env = "EVENTPLANE_SIGN",
+        value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) sign: bool,
+}
+
+/// What is never printed.
+#[derive(Clone)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Secret(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -91,6 +123,10 @@ pub(crate) enum Verb {
         #[arg(long)]
         event: PathBuf,
     },
+    /// Show what the plane costs on AWS: a month at rest, and its launches.
+    Cost(Cost),
+    /// Delete the data that `sam delete` has kept, and its key.
+    Purge(Purge),
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -182,6 +218,38 @@ pub(crate) struct Launch {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Cost {
+    /// How many hosts are enrolled.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) hosts: u64,
+    /// How many instances run on them.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) instances: u64,
+    /// How many instances are launched in a month, and terminated.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) launches_per_month: u64,
+    /// How many GB the tables hold.
+    #[arg(long, default_value_t = 1.0, value_parser = gigabytes)]
+    pub(crate) gigabytes: f64,
+    /// How many metrics the stack's alarms look at.
+    #[arg(long, default_value_t = eventplane_cost::ALARMS)]
+    pub(crate) alarms: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Purge {
+    /// The stack that the data was of.
+    #[arg(long)]
+    pub(crate) stack: String,
+    /// How many days the key can still be saved by cancelling its deletion.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(i32).range(7..=30))]
+    pub(crate) key_days: i32,
+    /// The stack's name once more, instead of typing it: for scripts.
+    #[arg(long, value_name = "STACK")]
+    pub(crate) yes_delete: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Wait {
     /// Wait until it is done.
     #[arg(long)]
@@ -253,4 +321,9 @@ pub(crate) enum LetterVerb {
 
 fn hosts() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(0..=HOSTS_MAX)
+}
+
+fn gigabytes(text: &str) -> Result<f64, String> {
+    let size: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=1e9).contains(&size) { Ok(size) } else { Err("0 or more".to_owned()) }
 }

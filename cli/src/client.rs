@@ -1,6 +1,8 @@
 //! The control plane, as the verbs of the command see it.
 
+use crate::args::Reach;
 use crate::problem::{Problem, Refusal};
+use crate::reach::{self, Proof};
 use eventplane_agent::{Http, Method, Transport};
 use serde_json::Value;
 use std::time::Duration;
@@ -9,19 +11,27 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest wait that is asked for in one request, in seconds.
 const WAIT_S_MAX: u64 = 20;
-/// How soon a plane that does not wait is asked again.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
+/// How soon a plane that does not wait is asked again: at first, and at last.
+const PAUSE_MS: u64 = 50;
+const PAUSE_MS_MAX: u64 = 1_000;
 
 /// A client of one endpoint.
 #[derive(Clone)]
 pub(crate) struct Client {
     http: Http,
+    proof: Proof,
 }
 
 impl Client {
+    /// A client of whom nobody asks who they are.
     pub(crate) fn new(endpoint: &str) -> Result<Self, Problem> {
         let http = Http::new(endpoint).map_err(|error| Problem::Input(error.to_string()))?;
-        Ok(Client { http })
+        Ok(Client { http, proof: Proof::None })
+    }
+
+    pub(crate) async fn reach(reach: &Reach) -> Result<Self, Problem> {
+        let (http, proof) = reach::http(reach).await?;
+        Ok(Client { http, proof })
     }
 
     pub(crate) fn endpoint(&self) -> &str {
@@ -61,7 +71,7 @@ impl Client {
             Err(_) => return Err(unreachable("no answer in time".to_owned())),
         };
         if !answer.is_success() {
-            return Err(Problem::Refused(Refusal::read(answer.status, &answer.body)));
+            return Err(Problem::Refused(Refusal::read(answer.status, &answer.body, self.proof)));
         }
         if answer.body.is_empty() {
             return Ok(Value::Null);
@@ -98,19 +108,33 @@ impl Client {
         patience: Duration,
     ) -> Result<Value, Problem> {
         let end = tokio::time::Instant::now() + patience;
+        let mut pause = Duration::ZERO;
         loop {
             let left = end.saturating_duration_since(tokio::time::Instant::now());
             let wait_s = left.as_secs().min(WAIT_S_MAX);
             let path = format!("/v1/instances/{id}?until={until}&wait={wait_s}");
-            let instance = self.get(&path).await?;
-            let state = instance["state"].as_str().unwrap_or_default();
-            if state == until || state == "terminated" || left.is_zero() {
-                return Ok(instance);
+            match self.get(&path).await {
+                Ok(instance) => {
+                    let state = instance["state"].as_str().unwrap_or_default();
+                    if state == until || state == "terminated" || left.is_zero() {
+                        return Ok(instance);
+                    }
+                }
+                // What was launched goes on while a gateway is busy.
+                Err(Problem::Refused(busy)) if busy.is_for_now() && !left.is_zero() => {}
+                Err(problem) => return Err(problem),
             }
             // A plane that does not wait is asked again, gently.
-            tokio::time::sleep(ASK_AGAIN).await;
+            pause = longer(pause);
+            tokio::time::sleep(pause.min(left)).await;
         }
     }
+}
+
+/// The pause after this one: half as long again.
+fn longer(pause: Duration) -> Duration {
+    let next = pause + pause / 2;
+    next.clamp(Duration::from_millis(PAUSE_MS), Duration::from_millis(PAUSE_MS_MAX))
 }
 
 /// A text as part of a query string.
@@ -122,4 +146,19 @@ pub(crate) fn encode(text: &str) -> String {
         other => format!("%{other:02X}"),
     };
     text.bytes().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_from_50_ms_to_a_second() {
+        let mut pauses = vec![];
+        for _ in 0..10 {
+            pauses.push(longer(pauses.last().copied().unwrap_or_default()));
+        }
+        let ms: Vec<u128> = pauses.iter().map(Duration::as_millis).collect();
+        assert_eq!(ms, [50, 75, 112, 168, 253, 379, 569, 854, 1_000, 1_000]);
+    }
 }

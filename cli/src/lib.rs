@@ -5,10 +5,17 @@
 mod args;
 mod body;
 mod client;
+mod cost;
 mod demo;
+#[cfg(feature = "aws")]
+mod kept;
 mod problem;
+mod purge;
+mod reach;
 mod serve;
 mod show;
+#[cfg(feature = "aws")]
+mod sign;
 mod tables;
 mod test_pattern;
 mod verbs;
@@ -69,26 +76,33 @@ pub fn run(args: impl IntoIterator<Item = OsString>, screen: &mut Screen) -> u8 
 }
 
 async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
-    let client = Client::new(&cli.endpoint);
+    let client = async || Client::reach(&cli.reach).await;
     match &cli.verb {
         Verb::Demo { exit } => demo::demo(*exit, screen).await,
         Verb::Up(asked) => serve::up(asked, screen).await,
-        Verb::Agent(asked) => serve::agent(asked, &cli.endpoint, screen).await,
-        Verb::Launch(asked) => verbs::launch(&client?, screen, asked).await,
-        Verb::List(filters) => verbs::list(&client?, screen, filters).await,
-        Verb::Describe { id } => verbs::describe(&client?, screen, id).await,
-        Verb::Events { id } => verbs::events(&client?, screen, id).await,
-        Verb::Terminate { ids, wait } => verbs::terminate(&client?, screen, ids, wait).await,
-        Verb::Hosts { verb } => verbs::hosts(&client?, screen, verb.as_ref()).await,
-        Verb::Capacity => verbs::capacity(&client?, screen).await,
-        Verb::Types => verbs::types(&client?, screen).await,
-        Verb::DeadLetters { verb } => verbs::letters(&client?, screen, verb).await,
-        Verb::Audit { id } => verbs::audit(&client?, screen, id).await,
+        Verb::Agent(asked) => serve::agent(asked, &cli.reach, screen).await,
+        Verb::Launch(asked) => verbs::launch(&client().await?, screen, asked).await,
+        Verb::List(filters) => verbs::list(&client().await?, screen, filters).await,
+        Verb::Describe { id } => verbs::describe(&client().await?, screen, id).await,
+        Verb::Events { id } => verbs::events(&client().await?, screen, id).await,
+        Verb::Terminate { ids, wait } => {
+            verbs::terminate(&client().await?, screen, ids, wait).await
+        }
+        Verb::Hosts { verb } => verbs::hosts(&client().await?, screen, verb.as_ref()).await,
+        Verb::Capacity => verbs::capacity(&client().await?, screen).await,
+        Verb::Types => verbs::types(&client().await?, screen).await,
+        Verb::DeadLetters { verb } => verbs::letters(&client().await?, screen, verb).await,
+        Verb::Audit { id } => verbs::audit(&client().await?, screen, id).await,
         Verb::TestPattern { pattern, event } => {
             let matches = test_pattern::matches(pattern, event)?;
             screen.line(matches.to_string());
             Ok(())
         }
+        Verb::Cost(asked) => {
+            cost::cost(asked, screen);
+            Ok(())
+        }
+        Verb::Purge(asked) => purge::purge(asked, screen).await,
         Verb::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "eventplane", &mut text);

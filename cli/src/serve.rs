@@ -1,9 +1,10 @@
 //! What runs until it is told to end: a plane, or simulated hosts.
 
-use crate::args::{Agent, Up};
+use crate::args::{Agent, Reach, Up};
 use crate::problem::Problem;
+use crate::reach;
 use crate::show::Screen;
-use eventplane_agent::{Fleet, FleetOptions, Http};
+use eventplane_agent::{Fleet, FleetOptions};
 use eventplane_plane::{Plane, PlaneOptions};
 use std::io;
 use std::net::SocketAddr;
@@ -84,11 +85,12 @@ pub(crate) async fn up(asked: &Up, screen: &mut Screen) -> Result<(), Problem> {
 /// `agent --simulated`: simulated hosts until they are told to end.
 pub(crate) async fn agent(
     asked: &Agent,
-    endpoint: &str,
+    reach: &Reach,
     screen: &mut Screen,
 ) -> Result<(), Problem> {
     let mut ending = Ending::listen()?;
-    let http = Http::new(endpoint).map_err(|error| Problem::Input(error.to_string()))?;
+    let (http, _) = reach::http(reach).await?;
+    let endpoint = http.endpoint().to_owned();
     let options = FleetOptions {
         hosts: asked.simulated as usize,
         prefix: asked.prefix.clone(),

@@ -7,6 +7,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A pipe that remembers.
@@ -45,6 +46,16 @@ fn instance(state: &str) -> Value {
         "placement": {"host": "host-0001", "zone": "zone-a"}, "private_ip": "172.31.0.4"})
 }
 
+/// Twice out of breath, then running.
+async fn busy() -> (StatusCode, Json<Value>) {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    match ASKED.fetch_add(1, Ordering::Relaxed) {
+        0 => (StatusCode::TOO_MANY_REQUESTS, Json(json!({"message": "Too Many Requests"}))),
+        1 => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"message": "Service Unavailable"}))),
+        _ => (StatusCode::OK, Json(instance("running"))),
+    }
+}
+
 async fn show(Path(id): Path<String>) -> (StatusCode, Json<Value>) {
     match id.as_str() {
         "stuck" => {
@@ -74,6 +85,7 @@ async fn launch(Json(body): Json<Value>) -> (StatusCode, Json<Value>) {
     let id = match body["instance_type"].as_str() {
         Some("stuck") => "stuck",
         Some("failed") => "failed",
+        Some("busy") => "busy",
         _ => ID,
     };
     let instances = json!([{"instance_id": id, "state": "pending", "asked": body}]);
@@ -96,10 +108,20 @@ fn endpoint() -> String {
         ID => (StatusCode::OK, Json(ended.clone())),
         _ => show(Path("nobody".to_owned())).await,
     };
+    let who = async |headers: axum::http::HeaderMap| {
+        let text =
+            |name: &str| headers.get(name).and_then(|of| of.to_str().ok()).map(str::to_owned);
+        match text("authorization").as_deref() {
+            Some("Bearer good") => (StatusCode::OK, Json(json!({ "instance_types": [] }))),
+            _ => (StatusCode::FORBIDDEN, Json(json!({ "message": "Forbidden" }))),
+        }
+    };
     let broken = json!({"verified": false, "broken": "entry 2 does not follow"});
     let router = Router::new()
         .route("/v1/instances", post(launch).get(list))
         .route("/v1/instances/{id}", get(show).merge(delete(terminate)))
+        .route("/v1/instances/busy", get(busy))
+        .route("/v1/instance-types", get(who))
         .route("/v1/instances/{id}/audit", get(async move || Json(broken.clone())));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -166,10 +188,11 @@ fn a_launch_sends_only_what_was_asked_for_and_prints_json_in_a_pipe() {
 #[test]
 fn the_exit_code_says_how_it_ended() {
     let endpoint = endpoint();
-    let cases: [(&[&str], u8); 13] = [
+    let cases: [(&[&str], u8); 14] = [
         (&["launch", "t3.micro"], 0),
         (&["launch", "t3.micro", "--wait"], 0),
         (&["launch", "t3.micro", "--dry-run"], 0),
+        (&["launch", "busy", "--wait"], 0),
         (&["launch", "failed", "--wait"], 1),
         (&["launch", "stuck", "--wait", "--timeout-s", "1"], 4),
         (&["describe", ID], 0),
@@ -302,4 +325,65 @@ fn help_version_and_completions_are_no_errors() {
     let (code, out, _) = run(&["completions", "bash"]);
     assert_eq!(code, 0);
     assert!(out.contains("eventplane"), "{out}");
+}
+
+#[test]
+fn a_token_is_sent_and_a_gateway_that_refuses_says_what_it_wants() {
+    let endpoint = endpoint();
+    let types = |args: &[&str]| run(&[&["--endpoint", &endpoint, "types"], args].concat());
+    assert_eq!(types(&["--token", "good"]).0, 0);
+    let cases: [(&[&str], &str); 2] =
+        [(&[], "--sign"), (&["--token", "bad"], "token is not taken")];
+    for (args, hint) in cases {
+        let (code, out, err) = types(args);
+        assert_eq!((code, out.as_str()), (1, ""), "{err}");
+        assert!(err.starts_with("error: status 403: Forbidden\n hint: "), "{err}");
+        assert!(err.contains(hint), "{err}");
+    }
+    let (code, _, err) = types(&["--token", "good", "--sign"]);
+    assert_eq!(code, 2, "{err}");
+    let (code, _, err) = run(&["--endpoint", "http://plane.example", "types", "--token", "good"]);
+    assert!(code == 2 && !err.contains("good"), "{code}: {err}");
+}
+
+#[cfg(not(feature = "aws"))]
+#[test]
+fn what_needs_aws_says_which_build_can() {
+    let cases: [&[&str]; 4] = [
+        &["purge", "--stack", "plane"],
+        &["list", "--sign"],
+        &["--endpoint", "https://a1b2.execute-api.us-east-1.amazonaws.com", "list"],
+        &["--endpoint", "https://plane.example", "agent", "--simulated", "1"],
+    ];
+    for args in cases {
+        let (code, out, err) = run(args);
+        assert_eq!((code, out.as_str()), (2, ""), "{args:?}");
+        assert!(err.contains("cargo install --path cli --features aws"), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn cost_adds_up_and_its_tables_fit_a_terminal() {
+    let (code, out, err) = run(&["cost", "--hosts", "3", "--launches-per-month", "5000"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let cost: Value = serde_json::from_str(&out).unwrap();
+    let lines = cost["at_rest"]["lines"].as_array().unwrap();
+    let sum: f64 = lines.iter().map(|line| line["usd"].as_f64().unwrap()).sum();
+    assert!((sum - cost["at_rest"]["total_usd"].as_f64().unwrap()).abs() < 1e-9);
+    assert_eq!(cost["at_rest"]["of"]["hosts"], 3);
+    for phase in ["launches", "terminations"] {
+        let ways: Vec<&str> =
+            cost[phase].as_array().unwrap().iter().filter_map(|way| way["way"].as_str()).collect();
+        assert_eq!(ways, ["alone", "batches", "standard", "express"]);
+    }
+    let (_, out, _) = run(&["cost", "--output", "table"]);
+    for what in ["A month at rest", "A million launches", "a thousand", "empty receives"] {
+        assert!(out.contains(what), "{what}: {out}");
+    }
+    // A pipe is as wide as it likes: a terminal takes a column less between its columns.
+    for line in
+        out.lines().filter(|line| !line.starts_with("As JSON") && !line.starts_with("A month"))
+    {
+        assert!(line.chars().count() <= 84, "{line}");
+    }
 }
