@@ -170,6 +170,23 @@ fn every_functions_block_has_the_same_resources_in_the_same_order() {
     }
 }
 
+#[test]
+fn every_function_is_built_from_its_crate() {
+    let resources = &template::read(TEMPLATE).expect("readable")["Resources"];
+    let workspace = xtask::workspace();
+    for function in FUNCTIONS.into_iter().chain(EXCEPTIONS) {
+        let of = &resources[format!("{}Function", capitalized(function))];
+        assert_eq!(of["Metadata"]["BuildMethod"], "rust-cargolambda", "{function}");
+        assert_eq!(of["Metadata"]["BuildProperties"]["Binary"], function);
+        let code = of["Properties"]["CodeUri"].as_str().expect("a path");
+        assert_eq!(code, format!("target/lambda/{function}/"));
+        // `base_dir` in `samconfig.toml` is where `sam build` begins.
+        let built = workspace.join("infra/sam").join(code).canonicalize().expect("a link");
+        let crate_ = workspace.join("functions").join(function).canonicalize().expect("a crate");
+        assert_eq!(built, crate_, "infra/sam leads {code} elsewhere");
+    }
+}
+
 fn capitalized(name: &str) -> String {
     format!("{}{}", name[..1].to_uppercase(), &name[1..])
 }

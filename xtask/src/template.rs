@@ -12,7 +12,7 @@ use std::process::Command;
 /// The expansions, by the name of their file: with the parameters that they differ by.
 pub const VARIANTS: [(&str, &[&str]); 3] = [
     ("expanded", &[]),
-    ("prod", &["CanaryDeployment=true", "Authorization=JWT"]),
+    ("prod", &["CanaryDeployment=true", "Authorization=JWT", "JwtIssuer=https://issuer.example"]),
     ("emulator", &["Endpoint=emulator", "Architecture=x86_64"]),
 ];
 
