@@ -1,8 +1,11 @@
 //! How AWS is reached: retries, timeouts and trust, in one place.
 
+use crate::settings::{Settings, environment};
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_dynamodb::config::SharedCredentialsProvider;
 use aws_sdk_dynamodb::config::SharedHttpClient;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
@@ -35,9 +38,14 @@ const ROOTS: [&[u8]; 5] = [
     include_bytes!("../roots/Starfield_Services_Root_Certificate_Authority_-_G2.pem"),
 ];
 
-/// The configuration of all clients. `endpoint`: where AWS is, if it is not AWS itself
-/// (`AWS_ENDPOINT_URL`); whom the system trusts is trusted then.
-pub(crate) async fn load(endpoint: Option<&str>) -> SdkConfig {
+/// The configuration of all clients, by the process's environment: Lambda has region and
+/// credentials there, and so has whoever runs a function elsewhere. The SDK's chain of other places
+/// would double the code that a cold start reads.
+///
+/// Source: "Using Lambda environment variables" (defined runtime environment variables), Lambda
+/// developer guide. `AWS_ENDPOINT_URL` says where AWS is, if it is not AWS itself.
+#[must_use]
+pub fn config() -> SdkConfig {
     let retries = RetryConfig::standard()
         .with_max_attempts(ATTEMPTS_MAX)
         .with_initial_backoff(BACKOFF)
@@ -47,13 +55,24 @@ pub(crate) async fn load(endpoint: Option<&str>) -> SdkConfig {
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
         .operation_timeout(OPERATION_TIMEOUT)
         .build();
-    let loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(http_client(endpoint))
+    let settings = Settings::new(&environment);
+    let endpoint = settings.optional("AWS_ENDPOINT_URL");
+    let region = settings.optional("AWS_REGION").or(settings.optional("AWS_DEFAULT_REGION"));
+    let credentials = EnvironmentVariableCredentialsProvider::new();
+    let config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .http_client(http_client(endpoint.as_deref()))
         .retry_config(retries)
-        .timeout_config(timeouts);
-    loader.load().await
+        .timeout_config(timeouts)
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .region(region.map(Region::new));
+    match endpoint {
+        Some(endpoint) => config.endpoint_url(endpoint).build(),
+        None => config.build(),
+    }
 }
 
+/// Whom to trust at `endpoint`: AWS's own roots where it is AWS, whom the system trusts elsewhere.
 fn http_client(endpoint: Option<&str>) -> SharedHttpClient {
     let trust = match endpoint {
         Some(endpoint) if !endpoint.starts_with("https:") => return Builder::new().build_http(),

@@ -17,6 +17,7 @@ mod store;
 mod world;
 
 pub use bus::EventBridge;
+pub use config::config;
 pub use http::{NobodyTells, serve_http};
 pub use kms::KmsMasterKey;
 pub use lambda_runtime::Error;

@@ -1,8 +1,9 @@
 //! The world of one function: its ports, connected to what the template gave it.
 
+use crate::config::config;
 use crate::letters::{OwnLetters, Queues, SqsDeadLetters};
 use crate::settings::{SettingError, Settings, environment, environment_of};
-use crate::{DynamoStore, EventBridge, KmsMasterKey, config, log};
+use crate::{DynamoStore, EventBridge, KmsMasterKey, log};
 use aws_config::SdkConfig;
 use eventplane_engine::{Chance, OsChance, Ports, SystemClock};
 use eventplane_keys::MasterKey;
@@ -24,8 +25,7 @@ impl World {
     pub async fn connect(tables: &[Table]) -> Result<World, SettingError> {
         let settings = Settings::new(&environment);
         log::start(settings.optional("RUST_LOG"), settings.optional("STACK_NAME"));
-        let endpoint = settings.optional("AWS_ENDPOINT_URL");
-        let sdk = config::load(endpoint.as_deref()).await;
+        let sdk = config();
         let named = |table: &Table| Ok((*table, settings.of("TABLE", table.name)?));
         let tables = tables.iter().map(named).collect::<Result<Vec<_>, _>>()?;
         let chance: Arc<dyn Chance> = Arc::new(OsChance::default());
