@@ -9,8 +9,10 @@ use std::path::PathBuf;
 pub const FUNCTIONS: [&str; 8] =
     ["api", "capacity", "handoff", "instances", "network", "security", "storage", "sweeper"];
 
-/// The most bytes of a function's zip.
+/// The most bytes of a function's zip: a cold start reads all of it.
 const ZIP_BYTES_MAX: u64 = 3_000_000;
+/// The same of the api: it has the routes of everything, and the description of each.
+const API_ZIP_BYTES_MAX: u64 = 4_000_000;
 
 /// How to build.
 #[derive(Debug, Default, Clone, Args)]
@@ -18,9 +20,6 @@ pub struct Options {
     /// For x86_64 instead of arm64, as the template's parameter `Architecture` has to say then
     #[arg(long)]
     pub x86_64: bool,
-    /// With one unit of code and the whole of it linked at once: minutes more, smaller binaries
-    #[arg(long)]
-    pub fat: bool,
     /// Only these functions, separated by commas
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
@@ -33,10 +32,9 @@ pub struct Options {
 pub fn build(options: &Options) -> Result<()> {
     let functions = chosen(&options.only)?;
     let tools = Tools::of("sam")?;
-    let profile = if options.fat { "lambda-fat" } else { "lambda" };
     let mut cargo = tools.command("cargo-lambda");
     cargo.args(["lambda", "build", "--locked", "--bins", "--features", "lambda"]);
-    cargo.args(["--profile", profile, if options.x86_64 { "--x86-64" } else { "--arm64" }]);
+    cargo.args(["--profile", "lambda", if options.x86_64 { "--x86-64" } else { "--arm64" }]);
     for function in &functions {
         cargo.args(["--package", &format!("eventplane-{function}")]);
     }
@@ -45,7 +43,8 @@ pub fn build(options: &Options) -> Result<()> {
         let binary = binary(function);
         let (size, zip) = (std::fs::metadata(&binary)?.len(), zip_bytes(&tools, &binary)?);
         say(&format!("{function}: {} KB, {} KB zipped", size / 1000, zip / 1000));
-        ensure!(zip <= ZIP_BYTES_MAX, "{function}'s zip has more than {ZIP_BYTES_MAX} bytes");
+        let most = if function == "api" { API_ZIP_BYTES_MAX } else { ZIP_BYTES_MAX };
+        ensure!(zip <= most, "{function}'s zip has more than {most} bytes");
     }
     Ok(())
 }

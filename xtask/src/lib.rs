@@ -1,7 +1,9 @@
 //! Tasks of the workspace: what is generated, and what has to hold before a change lands.
 
 pub mod bench;
+pub mod e2e;
 pub mod events;
+pub mod lambda;
 pub mod python;
 pub mod registry;
 pub mod template;

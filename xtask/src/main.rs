@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use tokio::runtime::Builder;
-use xtask::{bench, events, template, test};
+use xtask::{bench, e2e, events, lambda, template, test};
 
 /// The tasks of the workspace.
 #[derive(Parser)]
@@ -22,6 +22,10 @@ enum Task {
     Test,
     /// Checks `template.yaml`: linters, and the tests of what SAM makes of it
     Template(template::Options),
+    /// Builds the functions for Lambda, where `template.yaml` looks for them
+    BuildLambda(lambda::Options),
+    /// Deploys the template with the real functions on an emulator of AWS, and uses it
+    E2e,
     /// Prints how fast the plane is, and what that costs
     Bench(bench::Options),
     /// The server that the bench measures
@@ -42,9 +46,11 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<()> {
     match task {
         Task::Events => events::write(),
-        Task::Test => test::run(),
+        Task::Test => test::run_all(),
         Task::Template(options) => template::check(&options),
-        Task::Bench(_) if cfg!(debug_assertions) => bench::run_optimized(),
+        Task::BuildLambda(options) => lambda::build(&options),
+        Task::E2e => e2e::run_all(),
+        Task::Bench(options) if cfg!(debug_assertions) => bench::run_optimized(&options),
         // One thread for the clients: the cores are the server's.
         Task::Bench(options) => {
             Builder::new_current_thread().enable_all().build()?.block_on(bench::run(options))

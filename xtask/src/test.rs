@@ -1,26 +1,28 @@
 //! `cargo xtask test`: all that has to hold before a change lands.
 
-use anyhow::{Context, Result, ensure};
+use crate::python::run;
+use crate::{e2e, template};
+use anyhow::{Context, Result};
 use std::process::Command;
+use std::time::Instant;
 
-/// What is run, in this order: the first that fails ends it.
-const COMMANDS: &[&[&str]] = &[&["cargo", "test", "--workspace", "--locked"]];
+/// The tests of all crates. The command is built as it is for AWS, whose parts have tests too.
+const TESTS: &[&str] =
+    &["test", "--workspace", "--features", "eventplane/aws", "--locked", "--quiet"];
 
-/// Runs all of it.
+/// Runs all of it, the first that fails ends it; says what took how long.
 ///
 /// # Errors
-/// A command cannot be started, or fails.
-pub fn run() -> Result<()> {
-    for command in COMMANDS {
-        let line = command.join(" ");
-        eprintln!("$ {line}");
-        let (program, arguments) = command.split_first().context("a command has a program")?;
-        let status = Command::new(program)
-            .args(arguments)
-            .current_dir(crate::workspace())
-            .status()
-            .with_context(|| format!("`{line}` could not be started"))?;
-        ensure!(status.success(), "`{line}` failed");
-    }
+/// A part cannot be started, or fails.
+pub fn run_all() -> Result<()> {
+    let begun = Instant::now();
+    let say = |what: &str| eprintln!("\n-- {what} ({} s)", begun.elapsed().as_secs());
+    say("the tests of all crates");
+    run(Command::new("cargo").args(TESTS).current_dir(crate::workspace()))?;
+    say("the template");
+    template::check(&template::Options::default()).context("cargo xtask template")?;
+    say("end to end");
+    e2e::run_all().context("cargo xtask e2e")?;
+    say("all tests have passed");
     Ok(())
 }

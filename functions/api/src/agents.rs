@@ -7,7 +7,7 @@ use crate::{Api, Shared, WAIT_S_MAX};
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use eventplane_domain::{HostId, InstanceId, Millis, Reason, State, Tenant};
-use eventplane_engine::{Emit, Fault, Origin, stamp};
+use eventplane_engine::{Emit, Fault, Origin, metric, stamp};
 use eventplane_events::{Data, Entry, InstanceHalted, InstanceRunning};
 use eventplane_handoff::{
     Assignment, AssignmentBody, WantedSet, assignment_key, host_partition, offer_write,
@@ -245,6 +245,7 @@ async fn report(
     if news > 0 {
         api.ports.bus.publish(entries).await?;
     }
+    tell_durations(&api, &report, running);
     Ok(Json(json!({ "news": news })))
 }
 
@@ -279,16 +280,32 @@ async fn known(
     keys.chunks(2).zip(items.chunks(2)).map(read).collect()
 }
 
-/// News if the host has this very assignment and the record does not show it running yet.
+/// News if it is new.
 fn is_running(api: &Api, host: &HostId, seen: &Observed, known: &Known) -> Option<Entry> {
-    let record = known.record.as_ref()?;
-    let assignment = known.assignment.as_ref()?;
-    let is_news = assignment.generation == seen.generation
-        && record.progress.generation == seen.generation
-        && record.progress.state == State::Pending;
+    let assignment = known.assignment.as_ref().filter(|_| is_new(seen, known))?;
     let data = Data::InstanceRunning(InstanceRunning { host: host.to_string() });
     let emit = Emit { data, generation: seen.generation, deadline: assignment.deadline };
-    is_news.then(|| fresh(api, &seen.tenant, &seen.instance_id, emit))
+    Some(fresh(api, &seen.tenant, &seen.instance_id, emit))
+}
+
+/// Whether the host has this very assignment and the record does not show it running yet.
+fn is_new(seen: &Observed, known: &Known) -> bool {
+    let (Some(record), Some(assignment)) = (&known.record, &known.assignment) else { return false };
+    assignment.generation == seen.generation
+        && record.progress.generation == seen.generation
+        && record.progress.state == State::Pending
+}
+
+/// Says how long each launch took that is heard of as running for the first time.
+fn tell_durations(api: &Api, report: &Report, known: &[Known]) {
+    let now = api.ports.clock.now();
+    for (seen, known) in report.instances.iter().zip(known) {
+        let Some(record) = known.record.as_ref().filter(|_| is_new(seen, known)) else { continue };
+        // A later generation was asked for at a moment that no record keeps.
+        if record.progress.generation == 1 {
+            metric("LaunchDuration", "Milliseconds", now.since(record.created));
+        }
+    }
 }
 
 /// News while the host's assignment of that generation, or of an older one, stands.

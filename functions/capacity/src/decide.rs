@@ -6,7 +6,8 @@ use crate::search::{Counts, Seen};
 use eventplane_domain::receipt::{Ruling, rule};
 use eventplane_domain::{Launch, LaunchSpec, Reason, Step, Strategy, code};
 use eventplane_engine::{
-    Decision, Dice, Moment, Receipt, ask_of, give_back, publish_again, refuse, refuse_late, take,
+    Decision, Dice, Moment, Receipt, TakesOn, ask_of, give_back, publish_again, refuse,
+    refuse_late, take,
 };
 use eventplane_events::{CapacityAllocated, Data, Event, InstanceRequested};
 use eventplane_store::Write;
@@ -24,7 +25,7 @@ pub struct Facts {
 }
 
 pub(crate) fn decide(event: &Event, facts: &Facts, moment: Moment<'_>) -> Decision {
-    let Some(ask) = ask_of(event, true) else { return Decision::nothing() };
+    let Some(ask) = ask_of(event, TakesOn::Request) else { return Decision::nothing() };
     let before = facts.receipt.as_ref();
     let key = receipt_key(&event.metadata.tenant, &event.metadata.subject);
     let now = moment.now;

@@ -15,7 +15,7 @@ pub use search::{Counts, Seen};
 
 use async_trait::async_trait;
 use eventplane_domain::receipt::{Ask, Ruling, rule};
-use eventplane_engine::{Decision, Fault, Look, Moment, Receipt, Step, ask_of};
+use eventplane_engine::{Decision, Fault, Look, Moment, Receipt, Step, TakesOn, ask_of};
 use eventplane_events::{Data, Event};
 use eventplane_store::Table;
 
@@ -36,7 +36,7 @@ impl Step for Capacity {
 
     async fn look(&self, event: &Event, look: Look<'_>) -> Result<Facts, Fault> {
         let key = receipt_key(&event.metadata.tenant, &event.metadata.subject);
-        let Some(ask) = ask_of(event, true) else { return Ok(Facts::default()) };
+        let Some(ask) = ask_of(event, TakesOn::Request) else { return Ok(Facts::default()) };
         let takes = matches!(ask, Ask::Take { .. });
         let keys = [key, fleet::fleet_key()];
         let first = look.store.batch_get(if takes { &keys[..] } else { &keys[..1] }).await?;

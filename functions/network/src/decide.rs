@@ -8,7 +8,8 @@ use crate::{receipt_key, routes};
 use eventplane_domain::receipt::{Ruling, rule};
 use eventplane_domain::{Launch, Millis, Network, Reason, Step, code};
 use eventplane_engine::{
-    Decision, Dice, Moment, Receipt, ask_of, give_back, publish_again, refuse, refuse_late, take,
+    Decision, Dice, Moment, Receipt, TakesOn, ask_of, give_back, publish_again, refuse,
+    refuse_late, take,
 };
 use eventplane_events::{Data, Event, NetworkConfigured};
 use eventplane_store::{Item, Write};
@@ -45,11 +46,10 @@ impl Facts {
 }
 
 pub(crate) fn decide(event: &Event, facts: &Facts, moment: Moment<'_>) -> Decision {
-    let Some(ask) = ask_of(event, false) else { return Decision::nothing() };
+    let Some(ask) = ask_of(event, TakesOn::Placement) else { return Decision::nothing() };
     let launch = match &event.data {
         Data::CapacityAllocated(allocated) => Some(&allocated.launch),
-        Data::InstanceWithdrawn(_) => None,
-        _ => return Decision::nothing(),
+        _ => None,
     };
     let key = receipt_key(&event.metadata.tenant, &event.metadata.subject);
     let (before, now) = (facts.receipt.as_ref(), moment.now);

@@ -9,7 +9,7 @@ use crate::subnets::{self, Subnet, Subnets};
 use crate::{receipt_key, routes};
 use eventplane_domain::receipt::{Answer, Ruling, rule};
 use eventplane_domain::{Launch, Tenant};
-use eventplane_engine::{Dice, Fault, Look, Receipt, ask_of};
+use eventplane_engine::{Dice, Fault, Look, Receipt, TakesOn, ask_of};
 use eventplane_events::{Data, Event};
 use eventplane_store::{Failed, Key, Store};
 use std::collections::HashSet;
@@ -23,7 +23,7 @@ const NEAR_MAX: usize = 16;
 const WIDE_MAX: usize = 128;
 
 pub(crate) async fn look(event: &Event, look: Look<'_>) -> Result<Facts, Fault> {
-    match (&event.data, ask_of(event, false)) {
+    match (&event.data, ask_of(event, TakesOn::Placement)) {
         (Data::CapacityAllocated(allocated), Some(_)) => take(event, &allocated.launch, look).await,
         (_, Some(_)) => give_back(event, look.store).await,
         (_, None) => Ok(Facts::default()),
@@ -50,7 +50,7 @@ async fn take(event: &Event, launch: &Launch, look: Look<'_>) -> Result<Facts, F
     let items = look.store.batch_get(&keys).await?;
     let receipt = Receipt::read(items[0].as_ref())?;
     let subnets = Subnets::read(items[1].as_ref())?;
-    let ask = ask_of(event, false).expect("a placed launch asks for an address");
+    let ask = ask_of(event, TakesOn::Placement).expect("a placed launch asks for an address");
     let ruling = rule(receipt.as_ref().map(Receipt::recorded), ask, look.now);
     let answers = match ruling {
         Ruling::Decide => true,

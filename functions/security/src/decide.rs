@@ -7,7 +7,7 @@ use crate::{document, receipt_key};
 use eventplane_domain::receipt::{Answer, Ask, Ruling, rule};
 use eventplane_domain::{Launch, Millis, Reason, Step, code};
 use eventplane_engine::{
-    Decision, Receipt, ask_of, give_back_keeping, publish_again, refuse_noting, take,
+    Decision, Receipt, TakesOn, ask_of, give_back_keeping, publish_again, refuse_noting, take,
 };
 use eventplane_events::{Data, Event, SecurityConfigured};
 use eventplane_keys::DataKey;
@@ -27,10 +27,7 @@ pub struct Facts {
 
 /// What the event asks: a launch comes from capacity, and nothing else is one.
 pub(crate) fn asked(event: &Event) -> Option<Ask> {
-    match &event.data {
-        Data::CapacityAllocated(_) | Data::InstanceWithdrawn(_) => ask_of(event, false),
-        _ => None,
-    }
+    ask_of(event, TakesOn::Placement)
 }
 
 pub(crate) fn decide(event: &Event, facts: &Facts, now: Millis) -> Decision {

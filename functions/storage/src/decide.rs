@@ -8,7 +8,7 @@ use crate::tenant_key::TenantKey;
 use eventplane_domain::receipt::{Ruling, rule};
 use eventplane_domain::{Launch, Millis, Reason, Step, VolumeSpec, code};
 use eventplane_engine::{
-    Decision, Fault, Receipt, ask_of, give_back, publish_again, refuse, refuse_late, take,
+    Decision, Fault, Receipt, TakesOn, ask_of, give_back, publish_again, refuse, refuse_late, take,
 };
 use eventplane_events::{Data, Event, VolumeProvisioned};
 use eventplane_store::{Item, Write};
@@ -40,14 +40,13 @@ impl Facts {
     /// Whether the event asks for new volumes, given what is recorded.
     pub(crate) fn asks_for_room(&self, event: &Event, now: Millis) -> bool {
         let recorded = self.receipt.as_ref().map(Receipt::recorded);
-        let ruling = ask_of(event, false).map(|ask| rule(recorded, ask, now));
+        let ruling = ask_of(event, TakesOn::Placement).map(|ask| rule(recorded, ask, now));
         ruling == Some(Ruling::Decide) && self.claim.is_none()
     }
 }
 
 pub(crate) fn decide(event: &Event, facts: &Facts, now: Millis) -> Decision {
-    let asked = matches!(event.data, Data::CapacityAllocated(_) | Data::InstanceWithdrawn(_));
-    let Some(ask) = ask_of(event, false).filter(|_| asked) else { return Decision::nothing() };
+    let Some(ask) = ask_of(event, TakesOn::Placement) else { return Decision::nothing() };
     let before = facts.receipt.as_ref();
     let key = receipt_key(&event.metadata.tenant, &event.metadata.subject);
     match rule(before.map(Receipt::recorded), ask, now) {

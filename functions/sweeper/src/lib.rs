@@ -7,7 +7,7 @@ mod decide;
 pub use decide::Open;
 
 use eventplane_domain::Millis;
-use eventplane_engine::{Fault, Origin, Ports, stamp};
+use eventplane_engine::{Fault, Origin, Ports, metric, stamp};
 use eventplane_events::Entry;
 use eventplane_instances::{
     NUDGE_AFTER_MS, OPEN, OPEN_SHARDS, TABLE, move_nudge, nudge_at, open_partition,
@@ -71,6 +71,7 @@ async fn walk(ports: &Ports, now: Millis, is_due: impl Fn(Millis) -> bool) -> Re
     }
     if swept.nudged > 0 {
         info!(nudged = swept.nudged, "nudged what was late");
+        metric("SweeperRescues", "Count", i64::try_from(swept.nudged).unwrap_or(i64::MAX));
     }
     Ok(swept)
 }

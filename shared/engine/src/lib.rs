@@ -19,8 +19,8 @@ pub use ports::{
     Chance, Clock, DeadLetter, DeadLetters, Fault, Ports, Publisher, Waiter, Watching,
 };
 pub use receipt::{
-    KEPT_MS, Receipt, ask_of, give_back, give_back_keeping, publish_again, refuse, refuse_late,
-    refuse_noting, take,
+    KEPT_MS, Receipt, TakesOn, ask_of, give_back, give_back_keeping, publish_again, refuse,
+    refuse_late, refuse_noting, take,
 };
 pub use run::{Decision, Emit, Failure, Function, Handler, Look, Moment, Step, TRIES_MAX};
 pub use stamp::{Origin, stamp};

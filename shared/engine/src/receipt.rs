@@ -152,19 +152,30 @@ fn read_log(text: &str) -> Vec<(Millis, u32, Answer)> {
     text.split(' ').filter_map(entry).collect()
 }
 
-/// What the event asks of a step that takes and gives back, if it asks anything of it.
-/// `gives_back_on_stop`: whether it gives back also when the instance is only stopped or replaced.
+/// Which event asks a step to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakesOn {
+    /// A request: the step gives a launch its place, and gives it back also when the instance is
+    /// only stopped or replaced.
+    Request,
+    /// A launch that has its place: what the step takes stays with an instance that is stopped.
+    Placement,
+}
+
+/// What the event asks of a step that takes and gives back, if it asks anything of it. An event that
+/// a step should never hear asks nothing, whichever rule or hand has sent it.
 #[must_use]
-pub fn ask_of(event: &Event, gives_back_on_stop: bool) -> Option<Ask> {
+pub fn ask_of(event: &Event, takes_on: TakesOn) -> Option<Ask> {
     let generation = event.metadata.generation;
-    match &event.data {
-        Data::InstanceRequested(_) | Data::CapacityAllocated(_) => {
+    match (takes_on, &event.data) {
+        (TakesOn::Request, Data::InstanceRequested(_))
+        | (TakesOn::Placement, Data::CapacityAllocated(_)) => {
             Some(Ask::Take { generation, deadline: event.metadata.deadline })
         }
-        Data::InstanceWithdrawn(withdrawn) if withdrawn.outcome == Outcome::Terminate => {
+        (_, Data::InstanceWithdrawn(withdrawn)) if withdrawn.outcome == Outcome::Terminate => {
             Some(Ask::GiveBackForGood)
         }
-        Data::InstanceWithdrawn(_) if gives_back_on_stop => Some(Ask::GiveBack { generation }),
+        (TakesOn::Request, Data::InstanceWithdrawn(_)) => Some(Ask::GiveBack { generation }),
         _ => None,
     }
 }

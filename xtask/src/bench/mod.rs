@@ -4,6 +4,8 @@
 //! Three processes take part in it: the plane with its simulated hosts is one of its own, so that
 //! its CPU and memory can be counted alone.
 
+#[cfg(feature = "bench-aws")]
+mod aws;
 mod choosing;
 mod crash;
 mod load;
@@ -13,7 +15,7 @@ mod serve;
 pub use serve::{Serve, serve};
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
+use clap::{Args, Subcommand};
 use load::{Load, Outcome};
 use process::Server;
 use std::path::Path;
@@ -49,6 +51,15 @@ pub struct Options {
     /// Only these parts, separated by commas: launches, single, choosing, idle, crash, history.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// The local plane if it is none.
+    #[command(subcommand)]
+    on: Option<On>,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum On {
+    /// Cold starts of the functions beside a bare hello, and what a launch costs on AWS
+    Aws,
 }
 
 impl Options {
@@ -61,9 +72,13 @@ impl Options {
 ///
 /// # Errors
 /// When it cannot be built or started, or fails.
-pub fn run_optimized() -> Result<()> {
+pub fn run_optimized(options: &Options) -> Result<()> {
     let mut cargo = Command::new("cargo");
-    cargo.args(["run", "--release", "--quiet", "--package", "xtask", "--"]);
+    cargo.args(["run", "--release", "--quiet", "--package", "xtask"]);
+    if options.on.is_some() {
+        cargo.args(["--features", "bench-aws"]);
+    }
+    cargo.arg("--");
     let status = cargo.args(std::env::args_os().skip(1)).current_dir(crate::workspace()).status();
     ensure!(status.context("cargo could not be started")?.success(), "the bench failed");
     Ok(())
@@ -74,6 +89,13 @@ pub fn run_optimized() -> Result<()> {
 /// # Errors
 /// When something does not work, or is not exact.
 pub async fn run(options: Options) -> Result<()> {
+    match options.on {
+        #[cfg(feature = "bench-aws")]
+        Some(On::Aws) => return aws::bench().await,
+        #[cfg(not(feature = "bench-aws"))]
+        Some(On::Aws) => anyhow::bail!("build with `--features bench-aws`, as `cargo xtask` does"),
+        None => {}
+    }
     let cores = std::thread::available_parallelism()?;
     say(&format!(
         "{cores} cores, {} hosts of 128 vCPUs and 512 GiB in 3 zones, 51 subnets, t3.medium; \

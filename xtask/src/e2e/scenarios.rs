@@ -1,0 +1,165 @@
+//! What is seen to happen on the deployed stack, one after the other.
+
+use super::site::Site;
+use super::tap::Tap;
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+/// Launches to running and back: every step has its line in the timeline, and nothing is held in the
+/// end.
+pub(super) fn launches_and_terminates(site: &Site, _: &Tap) -> Result<()> {
+    let before = site.run(&["capacity"])?;
+    let ids = site.launch(&["t3.micro", "--count", "3", "--tag", "Name=e2e", "--wait"])?;
+    ensure!(ids.len() == 3, "three were asked for: {ids:?}");
+    let timeline = site.run(&["events", &ids[0]])?;
+    for step in ["api", "capacity", "network", "storage", "security", "handoff", "instances"] {
+        let lines = timeline["events"].as_array().cloned().unwrap_or_default();
+        ensure!(lines.iter().any(|line| line["step"] == step), "no line of {step}: {timeline:#}");
+    }
+    let audit = site.run(&["audit", &ids[0]])?;
+    ensure!(audit["verified"] == true, "the audit record is not what it says: {audit:#}");
+    ensure!(site.run(&["capacity"])? != before, "what runs takes room");
+    let words = [&["terminate", "--wait"], &ids.iter().map(String::as_str).collect::<Vec<_>>()[..]];
+    site.run(&words.concat())?;
+    ensure!(site.run(&["capacity"])? == before, "what has ended holds nothing");
+    Ok(())
+}
+
+/// What fits nowhere is refused with its reason, and everything is given back.
+pub(super) fn refuses_what_does_not_fit(site: &Site, _: &Tap) -> Result<()> {
+    let before = site.run(&["capacity"])?;
+    let ids = site.launch(&["p4d.24xlarge"])?;
+    let ended = site.until_state(&ids[0], "terminated")?;
+    let code = ended["state_reason"]["code"].as_str().unwrap_or_default();
+    ensure!(code == "Server.InsufficientInstanceCapacity", "refused for {code}: {ended:#}");
+    site.until_quiet()?;
+    ensure!(site.run(&["capacity"])? == before, "what was refused holds nothing");
+    Ok(())
+}
+
+/// One token asked with many times at once is one launch, and every event of it once more, to every
+/// inbox, changes nothing.
+pub(super) fn duplicates_change_nothing(site: &Site, tap: &Tap) -> Result<()> {
+    let words = ["launch", "t3.micro", "--client-token", "e2e-token"];
+    let answers = site.run_at_once(4, &words)?;
+    let id = |answer: &Value| answer["instances"][0]["instance_id"].as_str().map(str::to_owned);
+    let ids: Vec<Option<String>> = answers.iter().map(id).collect();
+    ensure!(ids.iter().all(|one| *one == ids[0]), "one token, several instances: {ids:?}");
+    let id = ids[0].clone().context("an id")?;
+    let running = site.until_state(&id, "running")?;
+    site.until_quiet()?;
+    let capacity = site.run(&["capacity"])?;
+    let events = tap.events(site, &id)?;
+    ensure!(events.len() >= 7, "a launch has seven events or more, not {}", events.len());
+    for inbox in super::INBOXES {
+        for part in events.chunks(10) {
+            send(site, inbox, part)?;
+        }
+    }
+    site.until_quiet()?;
+    ensure!(site.run(&["describe", &id])? == running, "events once more changed {id}");
+    ensure!(site.run(&["capacity"])? == capacity, "events once more took or gave back room");
+    site.run(&["terminate", "--wait", &id])?;
+    Ok(())
+}
+
+/// A deployment that makes a step fail: its message ends in its dead letters with the reason, the
+/// others go on, and once the step is mended the letter is redriven to a running instance.
+pub(super) fn a_broken_step_is_redriven(site: &Site, _: &Tap) -> Result<()> {
+    let good = site.deployed("storage")?;
+    let url = site.resource("StorageInbox")?;
+    let hidden_s = |seconds: &str| {
+        let attributes = json!({ "VisibilityTimeout": seconds });
+        let arguments = json!({ "QueueUrl": url, "Attributes": attributes });
+        site.emulator.call("sqs", "set_queue_attributes", &arguments)
+    };
+    // Five tries take no longer than they must.
+    hidden_s("1")?;
+    site.deploy_broken("storage")?;
+    let ids = site.launch(&["t3.micro"])?;
+    let mut letters = Value::Null;
+    site.until("storage has a dead letter", |site| {
+        letters = site.run(&["dead-letters", "list", "--function", "storage"])?;
+        Ok(letters["dead_letters"].as_array().is_some_and(|letters| !letters.is_empty()))
+    })?;
+    let letter = &letters["dead_letters"][0];
+    let (id, reason) = (letter["id"].as_str(), letter["reason"].as_str());
+    ensure!(reason.is_some_and(|why| why.contains("ResourceNotFound")), "no reason: {letter:#}");
+    ensure!(letter["received"] == 5, "five tries: {letter:#}");
+    let state = site.run(&["describe", &ids[0]])?["state"].clone();
+    ensure!(state == "pending", "without its volume it waits, and is {state}");
+    site.deploy_version("storage", &good)?;
+    hidden_s("90")?;
+    let id = id.context("a letter has an id")?;
+    let shown = site.run(&["dead-letters", "show", id])?;
+    ensure!(shown["message"]["detail-type"] == "CapacityAllocated", "{shown:#}");
+    let redriven = site.run(&["dead-letters", "redrive", id])?;
+    ensure!(redriven["redriven"] == 1, "{redriven}");
+    site.until_state(&ids[0], "running")?;
+    ensure!(site.messages("StorageDeadLetters")? == 0, "the letter is gone");
+    site.run(&["terminate", "--wait", &ids[0]])?;
+    Ok(())
+}
+
+/// A message that is no event, among nine good ones: it alone becomes a dead letter, at once.
+pub(super) fn poison_fails_alone(site: &Site, tap: &Tap) -> Result<()> {
+    let ids = site.launch(&["t3.micro", "--wait"])?;
+    site.until_quiet()?;
+    let events = tap.events(site, &ids[0])?;
+    let good = events.iter().find(|event| event.contains("InstanceRequested"));
+    let mut bodies = vec![good.context("the launch was requested")?.clone(); 9];
+    bodies.insert(4, r#"{"detail-type": "InstanceRequested", "detail": "poison"}"#.to_owned());
+    send(site, "Capacity", &bodies)?;
+    site.until(
+        "the poison is a dead letter",
+        |site| Ok(site.messages("CapacityDeadLetters")? > 0),
+    )?;
+    site.until_quiet()?;
+    let letters = site.run(&["dead-letters", "list"])?;
+    let letters = letters["dead_letters"].as_array().cloned().unwrap_or_default();
+    ensure!(letters.len() == 1, "the poison alone: {letters:#?}");
+    let reason = letters[0]["reason"].as_str().unwrap_or_default();
+    ensure!(reason.contains("not an event"), "set aside for {reason}");
+    // Redriven, it is set aside again: nothing is lost, and nothing loops.
+    site.run(&["dead-letters", "redrive", "--all"])?;
+    site.until_quiet()?;
+    site.until("it is a dead letter again", |site| Ok(site.messages("CapacityDeadLetters")? == 1))?;
+    site.purge("CapacityDeadLetters")?;
+    site.run(&["terminate", "--wait", &ids[0]])?;
+    Ok(())
+}
+
+/// Terminated while it is launched: it ends, and holds nothing.
+pub(super) fn terminates_in_mid_launch(site: &Site, _: &Tap) -> Result<()> {
+    let before = site.run(&["capacity"])?;
+    let ids = site.launch(&["t3.micro", "--count", "4"])?;
+    let words = [&["terminate", "--wait"], &ids.iter().map(String::as_str).collect::<Vec<_>>()[..]];
+    site.run(&words.concat())?;
+    site.until_quiet()?;
+    ensure!(site.run(&["capacity"])? == before, "what was terminated in mid-launch holds nothing");
+    Ok(())
+}
+
+/// After all of it no letter is left and no instance runs.
+pub(super) fn nothing_is_left(site: &Site, _: &Tap) -> Result<()> {
+    site.until_quiet()?;
+    for inbox in super::INBOXES {
+        let letters = site.messages(&format!("{inbox}DeadLetters"))?;
+        ensure!(letters == 0, "{letters} dead letters of {inbox} are left");
+    }
+    let instances = site.run(&["list"])?["instances"].as_array().cloned().unwrap_or_default();
+    let alive: Vec<&Value> = instances.iter().filter(|one| one["state"] != "terminated").collect();
+    ensure!(alive.is_empty(), "still there: {alive:#?}");
+    Ok(())
+}
+
+/// Puts bodies into a function's inbox, past the bus.
+fn send(site: &Site, inbox: &str, bodies: &[String]) -> Result<()> {
+    let url = site.resource(&format!("{inbox}Inbox"))?;
+    let entry = |(n, body): (usize, &String)| json!({ "Id": n.to_string(), "MessageBody": body });
+    let entries: Vec<Value> = bodies.iter().enumerate().map(entry).collect();
+    let arguments = json!({ "QueueUrl": url, "Entries": entries });
+    let answer = site.emulator.call("sqs", "send_message_batch", &arguments)?;
+    ensure!(answer["Failed"].as_array().is_none_or(Vec::is_empty), "not sent: {answer:#}");
+    Ok(())
+}
