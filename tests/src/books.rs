@@ -5,7 +5,7 @@ use eventplane_domain::{HostId, InstanceId, Tenant};
 use eventplane_engine::Receipt;
 use eventplane_handoff::WantedSet;
 use eventplane_instances::{BY_TENANT, Record, TABLE};
-use eventplane_store::{Query, Store};
+use eventplane_store::{Key, Query, Store};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One instance, as all tables have it.
@@ -125,7 +125,9 @@ async fn accounts(store: &dyn Store, tenant: &Tenant) -> Vec<Account> {
     let mut query = Query::index(TABLE.name, BY_TENANT, tenant.as_str(), 100);
     loop {
         let page = store.query(&query).await.expect("a page of instances");
-        for (_, item) in &page.items {
+        let keys: Vec<Key> = page.items.into_iter().map(|(key, _)| key).collect();
+        let items = store.batch_get(&keys).await.expect("records");
+        for item in items.iter().flatten() {
             let record = Record::read(item).expect("a record");
             let id = &record.id;
             let keys = [

@@ -9,7 +9,7 @@ use eventplane_domain::{Reason, Tenant};
 use eventplane_instances as instances;
 use eventplane_storage::images::{self, Architecture, NewImage};
 use eventplane_storage::{KeptVolume, delete_kept, kept};
-use eventplane_store::{Query, Store};
+use eventplane_store::{Key, Query, Store};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -209,7 +209,8 @@ async fn user_of(
     query.descending = true;
     loop {
         let page = store.query(&query).await?;
-        for (_, item) in &page.items {
+        let keys: Vec<Key> = page.items.into_iter().map(|(key, _)| key).collect();
+        for item in store.batch_get(&keys).await?.iter().flatten() {
             let record = instances::Record::read(item)?;
             if record.spec.image_id == image_id && record.ended_at.is_none() {
                 return Ok(Some(record.id.to_string()));

@@ -73,7 +73,8 @@ impl Cold {
         } else {
             match api.next().await.with_context(|| self.function.to_owned())? {
                 Did::Answered(at) => self.answers.push(at - begun),
-                other => bail!("{} did not answer: {other:?}", self.function),
+                Did::Failed(why) => bail!("{} could not handle its event: {why}", self.function),
+                Did::Polled(_) => bail!("{} asked again without an answer", self.function),
             }
             self.requests = aws.requests() - before;
         }

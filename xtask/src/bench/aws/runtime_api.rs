@@ -18,7 +18,6 @@ use tokio::task::JoinHandle;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a function did, and when.
-#[derive(Debug)]
 pub(super) enum Did {
     /// It asked for an event.
     Polled(Instant),
