@@ -28,6 +28,7 @@ enum Class {
     Capacity,
     Quota,
     Throttled,
+    Auth,
     Conflict,
     Invalid,
     Internal,
@@ -90,6 +91,7 @@ impl Refusal {
                 Class::Quota
             }
             (_, "RequestLimitExceeded") => Class::Throttled,
+            (StatusCode::FORBIDDEN, _) => Class::Auth,
             (StatusCode::CONFLICT, _) => Class::Conflict,
             (status, _) if status.is_server_error() => Class::Internal,
             _ => Class::Invalid,
@@ -112,6 +114,7 @@ impl Refusal {
                 Class::Internal | Class::Throttled => "repeat the request after a moment",
                 Class::Capacity => "repeat later, or ask for less",
                 Class::Quota => "remove what is no longer needed first",
+                Class::Auth => "ask those who run the plane; repeating it as it is does not help",
                 Class::Conflict => "look at what stands, then decide anew",
                 Class::Invalid => "change the request; repeating it as it is does not help",
             },

@@ -23,10 +23,11 @@ impl FromRequestParts<Shared> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Refusal> {
-        if !api.options.tenant_of_request {
+        let named = parts.extensions.get::<Option<Tenant>>();
+        if named.is_none() && !api.options.tenant_of_request {
             return Ok(Caller(api.clone()));
         }
-        let tenant = parts.extensions.get::<Tenant>().cloned().ok_or_else(|| {
+        let tenant = named.cloned().flatten().ok_or_else(|| {
             let message =
                 "no tenant is known for who sent this: send it with a token that names one";
             Refusal::invalid("UnauthorizedOperation", message).status(StatusCode::FORBIDDEN)
@@ -43,7 +44,7 @@ impl FromRequestParts<Shared> for Operator {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Refusal> {
-        if parts.extensions.get::<Tenant>().is_some() {
+        if parts.extensions.get::<Option<Tenant>>().is_some() {
             let message = "hosts, capacity and dead letters are for those who run the plane";
             return Err(
                 Refusal::invalid("UnauthorizedOperation", message).status(StatusCode::FORBIDDEN)

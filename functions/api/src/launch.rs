@@ -112,6 +112,9 @@ async fn launch(
     if let Some(before) = used {
         return answer_again(&api, &before, trace).await;
     }
+    if api.options.tenant_of_request {
+        welcome(&api).await?;
+    }
     let plan = plan(&api, &request).await?;
     if is_dry {
         let message = "the request would have been done";
@@ -131,6 +134,14 @@ async fn launch(
     }
     let message = "others launched at the very same moment, again and again";
     Err(Refusal::invalid("ServiceUnavailable", message).status(StatusCode::SERVICE_UNAVAILABLE))
+}
+
+/// Gives a tenant what every tenant begins with, in the zones that there are: the one tenant of a
+/// plane has it since its first host.
+async fn welcome(api: &Api) -> Result<(), Refusal> {
+    let zones = eventplane_capacity::fleet::summary(&*api.ports.store).await?;
+    let zones: Vec<String> = zones.into_iter().map(|of| of.zone).collect();
+    Ok(eventplane_network::seed(&*api.ports.store, &api.options.tenant, &zones).await?)
 }
 
 /// Whether a text is a trace context of version 00, `00-` and 32, 16 and 2 hex digits ("Trace

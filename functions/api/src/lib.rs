@@ -71,8 +71,8 @@ pub struct Api {
 pub struct Options {
     /// Whose requests these are.
     pub tenant: Tenant,
-    /// Whether each request is of the [`Tenant`] among its extensions instead, put there by whoever
-    /// has found out who sent it.
+    /// Whether each request is of a tenant of its own instead: the `Option<Tenant>` among its
+    /// extensions, put there by whoever has found out who sent it.
     pub tenant_of_request: bool,
     /// How long a launch has until it must run, in milliseconds.
     pub launch_deadline_ms: i64,

@@ -14,7 +14,7 @@ async fn main() -> Result<(), Error> {
         master: world.master_key()?,
         options: Options {
             launch_deadline_ms: world.launch_deadline_ms()?,
-            tenant_of_request: world.tenant_claim().is_some(),
+            tenant_of_request: world.tokens_name_tenants(),
             ..Options::default()
         },
     };

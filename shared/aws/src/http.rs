@@ -3,70 +3,43 @@
 //! Source: "Working with AWS Lambda proxy integrations for HTTP APIs", API Gateway developer guide
 //! (payload format 2.0).
 
-use crate::world::World;
+use crate::world::{ONE_TENANT, World};
 use axum::Router;
-use axum::body::Body;
-use axum::http::{HeaderValue, Response, StatusCode, header};
 use eventplane_domain::Tenant;
 use eventplane_engine::{Waiter, Watching};
 use lambda_http::request::RequestContext;
-use lambda_http::{Error, Request, RequestExt, service_fn};
-use serde_json::json;
+use lambda_http::{Error, Request, RequestExt};
 use tower::ServiceExt;
 
-/// Serves the api, until Lambda ends the process. Where the template names a claim, a request with
-/// a token goes on with its caller's [`Tenant`] as an extension; one whose token has no tenant in
-/// that claim goes nowhere.
+/// Serves the api, until Lambda ends the process. A request with a token goes on with the tenant that
+/// the token names as an extension, `Option<Tenant>`: none if it names none. A request without a
+/// token is of somebody whom the account lets in by its own policies, and has no such extension.
 ///
 /// # Errors
 /// A runtime that does not answer.
 pub async fn serve_http(world: &World, router: Router) -> Result<(), Error> {
     let claim = world.tenant_claim();
-    let serve = |mut request: Request| {
-        let (router, claim) = (router.clone(), claim.clone());
-        async move {
-            match caller(&request, claim.as_deref()) {
-                Caller::Unnamed(claim) => return Ok(unnamed(claim)),
-                Caller::Tenant(tenant) => drop(request.extensions_mut().insert(tenant)),
-                Caller::OfTheAccount => {}
-            }
-            router.oneshot(request).await
+    let service = router.map_request(move |mut request: Request| {
+        if let Some(tenant) = tenant_of(&request, claim.as_deref()) {
+            request.extensions_mut().insert(tenant);
         }
+        request
+    });
+    lambda_http::run(service).await
+}
+
+/// The tenant of the request's token, if it has a token: the authorizer has verified it. With
+/// [`ONE_TENANT`] for a claim, all are of the one tenant.
+fn tenant_of(request: &Request, claim: Option<&str>) -> Option<Option<Tenant>> {
+    let Some(RequestContext::ApiGatewayV2(context)) = request.request_context_ref() else {
+        return None;
     };
-    lambda_http::run(service_fn(serve)).await
-}
-
-/// Who sent a request.
-#[derive(Debug, PartialEq, Eq)]
-enum Caller<'a> {
-    /// Somebody whom the account lets in by its own policies.
-    OfTheAccount,
-    /// Somebody with a token that names a tenant: the authorizer has verified it.
-    Tenant(Tenant),
-    /// Somebody with a token that names none in this claim.
-    Unnamed(&'a str),
-}
-
-fn caller<'a>(request: &Request, claim: Option<&'a str>) -> Caller<'a> {
-    let jwt = match request.request_context_ref() {
-        Some(RequestContext::ApiGatewayV2(context)) => {
-            context.authorizer.as_ref().and_then(|authorizer| authorizer.jwt.as_ref())
-        }
-        _ => None,
-    };
-    let (Some(jwt), Some(claim)) = (jwt, claim) else { return Caller::OfTheAccount };
-    let tenant = jwt.claims.get(claim).and_then(|tenant| Tenant::parse(tenant).ok());
-    tenant.map_or(Caller::Unnamed(claim), Caller::Tenant)
-}
-
-fn unnamed(claim: &str) -> Response<Body> {
-    let message = format!("the token has to name a tenant in its claim `{claim}`");
-    let error = json!({ "code": "UnauthorizedOperation", "message": message, "class": "auth", "retry": false });
-    let mut response = Response::new(Body::from(json!({ "error": error }).to_string()));
-    *response.status_mut() = StatusCode::FORBIDDEN;
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    response
+    let jwt = context.authorizer.as_ref()?.jwt.as_ref()?;
+    match claim {
+        Some(ONE_TENANT) => None,
+        Some(claim) => Some(jwt.claims.get(claim).and_then(|name| Tenant::parse(name).ok())),
+        None => Some(None),
+    }
 }
 
 /// Nobody tells of changes here: an answer that is waited for comes at once, and is asked for again.
@@ -95,17 +68,19 @@ mod tests {
     #[test]
     fn the_tenant_is_what_the_verified_token_says() {
         let jwt = |claims: &str| format!(r#"{{"jwt": {{"claims": {claims}, "scopes": null}}}}"#);
-        let acme = || Caller::Tenant(Tenant::parse("acme").expect("a tenant"));
+        let acme = || Some(Some(Tenant::parse("acme").expect("a tenant")));
         for (authorizer, expected) in [
             (jwt(r#"{"tenant": "acme", "sub": "u-1"}"#), acme()),
-            (jwt(r#"{"sub": "u-1"}"#), Caller::Unnamed("tenant")),
-            (jwt(r#"{"tenant": "a/b"}"#), Caller::Unnamed("tenant")),
-            (r#"{"iam": {"accountId": "1"}}"#.to_owned(), Caller::OfTheAccount),
-            ("null".to_owned(), Caller::OfTheAccount),
+            (jwt(r#"{"sub": "u-1"}"#), Some(None)),
+            (jwt(r#"{"tenant": "a/b"}"#), Some(None)),
+            (r#"{"iam": {"accountId": "1"}}"#.to_owned(), None),
+            ("null".to_owned(), None),
         ] {
             let request = request(&authorizer);
-            assert_eq!(caller(&request, Some("tenant")), expected, "{authorizer}");
-            assert_eq!(caller(&request, None), Caller::OfTheAccount, "{authorizer}");
+            assert_eq!(tenant_of(&request, Some("tenant")), expected, "{authorizer}");
+            // A setting that is missing opens nothing to a token.
+            assert_eq!(tenant_of(&request, None), expected.map(|_| None), "{authorizer}");
+            assert_eq!(tenant_of(&request, Some("*")), None, "{authorizer}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //! deliver it again.
 //!
 //! Three ways lead into a dead-letter queue, and the body is the same event on each: the function
-//! itself puts a message there with its reason ([`OwnLetters`]); SQS moves one that was received too
+//! itself puts a message there with its reason ([`OwnQueues`]); SQS moves one that was received too
 //! often, such as when the function died of it; EventBridge puts what it could not deliver.
 
 use async_trait::async_trait;
@@ -35,15 +35,27 @@ const RECEIVED: &str = "received";
 /// The longest reason that is kept, in characters.
 const REASON_CHARS_MAX: usize = 1_000;
 
-/// A function's own dead-letter queue, for what it sets aside itself.
-pub(crate) struct OwnLetters {
+/// A function's own queues, for what it could not handle.
+pub(crate) struct OwnQueues {
     client: Client,
-    url: String,
+    inbox: String,
+    dead_letters: String,
 }
 
-impl OwnLetters {
-    pub(crate) fn new(client: Client, url: String) -> Self {
-        OwnLetters { client, url }
+impl OwnQueues {
+    pub(crate) fn new(client: Client, inbox: String, dead_letters: String) -> Self {
+        OwnQueues { client, inbox, dead_letters }
+    }
+
+    /// Lets a message be delivered again so many seconds from now, and not only when all the time
+    /// that a function may take has passed several times.
+    ///
+    /// # Errors
+    /// When SQS did not do it: then it comes at its own time.
+    pub(crate) async fn again_in(&self, receipt_handle: &str, seconds: i32) -> Result<(), Fault> {
+        let request = self.client.change_message_visibility().queue_url(&self.inbox);
+        let sent = request.receipt_handle(receipt_handle).visibility_timeout(seconds).send().await;
+        sent.map(drop).map_err(|error| Fault::Other(DisplayErrorContext(&error).to_string()))
     }
 
     /// Keeps a message with the reason why it was not handled.
@@ -56,7 +68,7 @@ impl OwnLetters {
         let sent = self
             .client
             .send_message()
-            .queue_url(&self.url)
+            .queue_url(&self.dead_letters)
             .message_body(body)
             .message_attributes(REASON, text(if reason.is_empty() { "unsaid" } else { &reason }))
             .message_attributes(RECEIVED, text(&received.to_string()))
@@ -105,12 +117,12 @@ impl SqsDeadLetters {
         Some((self.of(Some(function)).next()?, message))
     }
 
-    async fn receive(&self, of: &Queues) -> Result<Vec<Message>, Fault> {
+    async fn receive(&self, of: &Queues, most: i32) -> Result<Vec<Message>, Fault> {
         let request = self
             .client
             .receive_message()
             .queue_url(&of.dead_letters)
-            .max_number_of_messages(BATCH_MAX)
+            .max_number_of_messages(most)
             .visibility_timeout(LOOK_S)
             .message_attribute_names("All")
             .message_system_attribute_names(MessageSystemAttributeName::All);
@@ -128,7 +140,7 @@ impl SqsDeadLetters {
         let (mut seen, mut ids, mut empty) = (Vec::new(), HashSet::new(), 0);
         'looking: while empty < EMPTY_RECEIVES_MAX {
             let mut is_new = false;
-            for message in self.receive(of).await? {
+            for message in self.receive(of, BATCH_MAX).await? {
                 let id = message.message_id().unwrap_or_default().to_owned();
                 is_new |= ids.insert(id);
                 seen.push(message);
@@ -165,8 +177,12 @@ impl SqsDeadLetters {
     }
 
     /// Puts letters into their inbox and then takes them out of the queue of dead letters: one that
-    /// cannot be taken out is delivered once more, which does no harm. How many were put.
-    async fn deliver(&self, of: &Queues, messages: &[Message]) -> Result<u64, Fault> {
+    /// cannot be taken out is delivered once more, which does no harm; one that cannot be put is
+    /// visible again. How many were put.
+    async fn deliver(&self, of: &Queues, messages: &[Message]) -> Result<usize, Fault> {
+        if messages.is_empty() {
+            return Ok(0);
+        }
         let entry = |(n, message): (usize, &Message)| {
             SendMessageBatchRequestEntry::builder()
                 .id(n.to_string())
@@ -175,33 +191,47 @@ impl SqsDeadLetters {
                 .expect("what is required is given")
         };
         let entries = messages.iter().enumerate().map(entry).collect();
-        let request =
-            self.client.send_message_batch().queue_url(&of.inbox).set_entries(Some(entries));
-        let sent = request.send().await.map_err(|error| fault(of, "redrive", &error))?;
-        let entry = |place: &str| {
-            let message = messages.get(place.parse::<usize>().ok()?)?;
-            let entry = DeleteMessageBatchRequestEntry::builder().id(place);
-            entry.receipt_handle(message.receipt_handle()?).build().ok()
+        let request = self.client.send_message_batch().queue_url(&of.inbox);
+        let sent = match request.set_entries(Some(entries)).send().await {
+            Ok(sent) => sent,
+            Err(error) => {
+                self.let_be(of, messages).await;
+                return Err(fault(of, "redrive", &error));
+            }
         };
-        let delete: Vec<_> = sent.successful().iter().filter_map(|done| entry(done.id())).collect();
         if let Some(failed) = sent.failed().first() {
             let (code, count) = (failed.code(), sent.failed().len());
             warn!(of.function, code, count, "letters were not redriven, and stay");
         }
-        if delete.is_empty() {
-            return Ok(0);
+        let places: HashSet<&str> = sent.successful().iter().map(|done| done.id()).collect();
+        let (put, left): (Vec<_>, Vec<_>) =
+            messages.iter().enumerate().partition(|(n, _)| places.contains(n.to_string().as_str()));
+        let letters = |of: Vec<(usize, &Message)>| -> Vec<Message> {
+            of.into_iter().map(|(_, letter)| letter.clone()).collect()
+        };
+        self.let_be(of, &letters(left)).await;
+        let put = letters(put);
+        self.take_out(of, &put).await;
+        Ok(put.len())
+    }
+
+    /// Takes letters that were delivered out of the queue of dead letters.
+    async fn take_out(&self, of: &Queues, messages: &[Message]) {
+        let entry = |(n, message): (usize, &Message)| {
+            let entry = DeleteMessageBatchRequestEntry::builder().id(n.to_string());
+            entry.receipt_handle(message.receipt_handle()?).build().ok()
+        };
+        let entries: Vec<_> = messages.iter().enumerate().filter_map(entry).collect();
+        if entries.is_empty() {
+            return;
         }
-        let put = delete.len() as u64;
         let request = self.client.delete_message_batch().queue_url(&of.dead_letters);
-        let gone = request.set_entries(Some(delete)).send().await;
-        match gone {
-            Ok(gone) if gone.failed().is_empty() => {}
-            Ok(gone) => warn!(failed = gone.failed().len(), "redriven letters are listed still"),
-            Err(error) => {
-                warn!(error = %DisplayErrorContext(&error), "redriven letters are listed still")
-            }
-        }
-        Ok(put)
+        let failed = match request.set_entries(Some(entries)).send().await {
+            Ok(gone) if gone.failed().is_empty() => return,
+            Ok(gone) => format!("{} of {}", gone.failed().len(), messages.len()),
+            Err(error) => DisplayErrorContext(&error).to_string(),
+        };
+        warn!(of.function, failed, "redriven letters are listed still");
     }
 }
 
@@ -240,19 +270,19 @@ impl DeadLetters for SqsDeadLetters {
         Ok(self.deliver(of, std::slice::from_ref(found)).await? > 0)
     }
 
-    async fn redrive_all(&self, function: Option<&str>, limit: usize) -> Result<u64, Fault> {
+    async fn redrive_all(&self, function: Option<&str>, limit: usize) -> Result<usize, Fault> {
         // What fails again comes back while this goes on, and is not delivered a second time.
         let begun = self.clock.now();
         let mut redriven = 0;
         for of in self.of(function) {
-            while redriven < limit as u64 {
-                let received = self.receive(of).await?;
+            let mut empty = 0;
+            while empty < EMPTY_RECEIVES_MAX && redriven < limit {
+                let most = i32::try_from(limit - redriven).unwrap_or(BATCH_MAX).min(BATCH_MAX);
+                let received = self.receive(of, most).await?;
                 let (old, new): (Vec<Message>, Vec<Message>) =
                     received.into_iter().partition(|message| sent_at(message) <= begun);
                 self.let_be(of, &new).await;
-                if old.is_empty() {
-                    break;
-                }
+                empty = if old.is_empty() { empty + 1 } else { 0 };
                 redriven += self.deliver(of, &old).await?;
             }
         }
@@ -307,11 +337,12 @@ pub(crate) mod tests {
     use super::*;
 
     /// A queue that no request reaches.
-    pub(crate) fn letters_nobody_takes() -> OwnLetters {
+    pub(crate) fn queues_nobody_reaches() -> OwnQueues {
         let config = aws_sdk_sqs::Config::builder()
             .behavior_version(aws_sdk_sqs::config::BehaviorVersion::v2026_01_12())
             .build();
-        OwnLetters::new(Client::from_conf(config), "https://nowhere.invalid".to_owned())
+        let nowhere = || "https://nowhere.invalid".to_owned();
+        OwnQueues::new(Client::from_conf(config), nowhere(), nowhere())
     }
 
     fn queues() -> Queues {

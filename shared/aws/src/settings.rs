@@ -8,6 +8,9 @@ pub enum SettingError {
     /// It is not there.
     #[error("the environment variable {0} is missing: template.yaml sets it for this function")]
     Missing(String),
+    /// They are not the waits between the receives of a message.
+    #[error("RETRY_WAITS_S is `{0}`; it has to be four whole numbers of seconds, up to 43200 each")]
+    Waits(String),
     /// It is not a whole number of seconds.
     #[error("{name} is `{value}`; it has to be a whole number of seconds, at least 1")]
     Seconds {

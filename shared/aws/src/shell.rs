@@ -5,15 +5,17 @@
 //! ends the process. Source: "Reporting batch item failures" (Using Lambda with Amazon SQS), Lambda
 //! developer guide: what is not listed as failed is deleted from the queue.
 
-use crate::letters::OwnLetters;
+use crate::letters::OwnQueues;
+use crate::settings::SettingError;
 use crate::world::World;
-use eventplane_engine::{Failure, Fault, Handler};
+use eventplane_engine::{Failure, Fault, Handler, metric};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
@@ -21,13 +23,19 @@ use tracing::{error, warn};
 /// every inbox in `template.yaml`. At the last time the function puts it there itself, with the
 /// reason.
 pub const RECEIVES_MAX: u32 = 5;
+/// The longest that one message may take: less than the 15 seconds after which Lambda ends the
+/// function with all of its batch, so that the one which hangs fails alone and says so.
+const MESSAGE_MAX: Duration = Duration::from_secs(12);
+/// The unit of counts in CloudWatch.
+const COUNT: &str = "Count";
 
 /// Serves a function that hears events, until Lambda ends the process.
 ///
 /// # Errors
 /// A setting that is missing, or a runtime that does not answer.
 pub async fn serve(world: &World, handler: impl Handler + 'static) -> Result<(), Error> {
-    let shell = Arc::new(Shell { handler: Arc::new(handler), letters: world.own_letters()? });
+    let (queues, waits_s) = (world.own_queues()?, Waits::of(&world.retry_waits()?)?);
+    let shell = Arc::new(Shell { handler: Arc::new(handler), queues, waits_s });
     let serve = |event: LambdaEvent<Box<RawValue>>| {
         let shell = shell.clone();
         async move { shell.invoke(event.payload.get()).await }
@@ -47,7 +55,29 @@ pub async fn serve_schedule(work: impl AsyncFn() -> Result<(), Fault>) -> Result
 
 struct Shell {
     handler: Arc<dyn Handler>,
-    letters: OwnLetters,
+    queues: OwnQueues,
+    waits_s: Waits,
+}
+
+/// How long a message that failed waits before it is tried again, in seconds, by how often it was
+/// received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Waits([i32; RECEIVES_MAX as usize - 1]);
+
+impl Waits {
+    /// Reads them from a text such as `2,10,60,300`.
+    fn of(text: &str) -> Result<Waits, SettingError> {
+        let waits: Option<Vec<i32>> = text.split(',').map(|one| one.trim().parse().ok()).collect();
+        let waits =
+            waits.and_then(|waits| <[i32; RECEIVES_MAX as usize - 1]>::try_from(waits).ok());
+        let waits = waits.filter(|waits| waits.iter().all(|wait| (0..=43_200).contains(wait)));
+        waits.map(Waits).ok_or_else(|| SettingError::Waits(text.to_owned()))
+    }
+
+    fn after(self, received: u32) -> i32 {
+        let place = (received.max(1) as usize - 1).min(self.0.len() - 1);
+        self.0[place]
+    }
 }
 
 /// A batch of an inbox.
@@ -61,6 +91,7 @@ struct Batch {
 #[serde(rename_all = "camelCase")]
 struct Record {
     message_id: String,
+    receipt_handle: String,
     body: String,
     #[serde(default)]
     attributes: Attributes,
@@ -122,6 +153,7 @@ impl Shell {
                 Ok(ended) => ended,
                 Err(panicked) => {
                     error!(function = self.handler.name(), %panicked, "a bug");
+                    metric("MessagesFailed", COUNT, 1);
                     (panicked.id(), false)
                 }
             };
@@ -135,17 +167,31 @@ impl Shell {
     /// Handles one message; true when it may go from the inbox.
     async fn is_done_with(&self, record: &Record) -> bool {
         let (function, received) = (self.handler.name(), record.received());
-        let handled = self.handler.handle(&record.body).await;
+        let message_id = &record.message_id;
+        let handled = tokio::time::timeout(MESSAGE_MAX, self.handler.handle(&record.body)).await;
+        let handled = handled.unwrap_or_else(|_| {
+            let late = format!("{function} took longer than {MESSAGE_MAX:?}");
+            Err(Failure::Retry(Fault::Other(late)))
+        });
         let fate = handled.map_or_else(|failure| fate(&failure, received), |()| Fate::Done);
+        if fate != Fate::Done {
+            metric("MessagesFailed", COUNT, 1);
+        }
         match fate {
             Fate::Done => true,
-            Fate::Again => false,
+            Fate::Again => {
+                let wait_s = self.waits_s.after(received);
+                if let Err(fault) = self.queues.again_in(&record.receipt_handle, wait_s).await {
+                    warn!(function, message_id, %fault, "it comes again at its own time");
+                }
+                false
+            }
             Fate::SetAside(reason) => {
-                let message = &record.message_id;
-                warn!(function, message, reason, received, "set aside as a dead letter");
-                let kept = self.letters.keep(&record.body, &reason, received).await;
+                warn!(function, message_id, reason, received, "set aside as a dead letter");
+                let kept = self.queues.keep(&record.body, &reason, received).await;
                 // Not kept, it stays in the inbox, and SQS moves it in the end.
-                kept.inspect_err(|fault| warn!(function, message, %fault, "not set aside")).is_ok()
+                kept.inspect_err(|fault| warn!(function, message_id, %fault, "not set aside"))
+                    .is_ok()
             }
         }
     }
@@ -154,7 +200,7 @@ impl Shell {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::letters::tests::letters_nobody_takes;
+    use crate::letters::tests::queues_nobody_reaches;
     use async_trait::async_trait;
 
     /// Fails, panics or succeeds as the message says.
@@ -177,14 +223,15 @@ mod tests {
     const EVENT: &str = include_str!("../../../events/samples/InstanceTerminationRequested.json");
 
     async fn invoke(payload: &str) -> Result<Value, Error> {
-        let letters = letters_nobody_takes();
-        Arc::new(Shell { handler: Arc::new(Obeys), letters }).invoke(payload).await
+        let (queues, waits_s) = (queues_nobody_reaches(), Waits([2, 10, 60, 300]));
+        Arc::new(Shell { handler: Arc::new(Obeys), queues, waits_s }).invoke(payload).await
     }
 
     fn batch(bodies: &[&str]) -> String {
         let record = |(n, body): (usize, &&str)| {
             let attributes = json!({ "ApproximateReceiveCount": "1", "SenderId": "x" });
-            json!({ "messageId": format!("m-{n}"), "body": body, "attributes": attributes })
+            json!({ "messageId": format!("m-{n}"), "receiptHandle": "r", "body": body,
+                "attributes": attributes })
         };
         json!({ "Records": bodies.iter().enumerate().map(record).collect::<Vec<_>>() }).to_string()
     }
@@ -223,5 +270,25 @@ mod tests {
         assert_eq!(fate(&fault(), RECEIVES_MAX), Fate::SetAside("no answer".to_owned()));
         let unreadable = eventplane_events::read("{}").expect_err("no event");
         assert!(matches!(fate(&Failure::SetAside(unreadable), 1), Fate::SetAside(_)));
+    }
+
+    #[test]
+    fn a_message_that_failed_waits_longer_each_time() {
+        let waits = Waits::of("2, 10,60,300").expect("four numbers");
+        assert_eq!([0, 1, 2, 4, 9].map(|received| waits.after(received)), [2, 2, 10, 300, 300]);
+        for bad in ["", "1", "1,2,3", "1,2,3,4,5", "1,2,3,x", "1,2,3,-4", "1,2,3,99999"] {
+            let error = Waits::of(bad).expect_err(bad).to_string();
+            assert!(error.contains("four whole numbers"), "{error}");
+        }
+    }
+
+    /// What the shell takes for the last receive is the template's last.
+    #[test]
+    fn the_template_knows_as_many_receives() {
+        const TEMPLATE: &str = include_str!("../../../template.yaml");
+        let lines =
+            TEMPLATE.lines().filter_map(|line| line.trim().strip_prefix("maxReceiveCount:"));
+        let counts: Vec<&str> = lines.map(str::trim).collect();
+        assert!(counts.len() >= 6 && counts.iter().all(|n| *n == RECEIVES_MAX.to_string()));
     }
 }

@@ -1,7 +1,7 @@
 //! The world of one function: its ports, connected to what the template gave it.
 
 use crate::config::config;
-use crate::letters::{OwnLetters, Queues, SqsDeadLetters};
+use crate::letters::{OwnQueues, Queues, SqsDeadLetters};
 use crate::settings::{SettingError, Settings, environment, environment_of};
 use crate::{DynamoStore, EventBridge, KmsMasterKey, log};
 use aws_config::SdkConfig;
@@ -9,6 +9,9 @@ use eventplane_engine::{Chance, OsChance, Ports, SystemClock};
 use eventplane_keys::MasterKey;
 use eventplane_store::Table;
 use std::sync::Arc;
+
+/// What stands for a claim where every token is of the one tenant.
+pub(crate) const ONE_TENANT: &str = "*";
 
 /// A function's world on Lambda.
 pub struct World {
@@ -57,9 +60,14 @@ impl World {
         Settings::new(&environment).seconds_as_ms("LAUNCH_DEADLINE_S")
     }
 
-    /// The claim of a caller's token that names its tenant; none where all callers are of one.
+    /// Whether callers' tokens name their tenants; otherwise there is one tenant for all.
     #[must_use]
-    pub fn tenant_claim(&self) -> Option<String> {
+    pub fn tokens_name_tenants(&self) -> bool {
+        self.tenant_claim().is_some_and(|claim| claim != ONE_TENANT)
+    }
+
+    /// The claim of a caller's token that names its tenant.
+    pub(crate) fn tenant_claim(&self) -> Option<String> {
         Settings::new(&environment).optional("TENANT_CLAIM")
     }
 
@@ -80,9 +88,15 @@ impl World {
         Ok(SqsDeadLetters::new(client, self.ports.clock.clone(), queues))
     }
 
-    /// This function's own dead letters.
-    pub(crate) fn own_letters(&self) -> Result<OwnLetters, SettingError> {
-        let url = Settings::new(&environment).text("DEAD_LETTERS_URL")?;
-        Ok(OwnLetters::new(aws_sdk_sqs::Client::new(&self.sdk), url))
+    /// This function's own queues.
+    pub(crate) fn own_queues(&self) -> Result<OwnQueues, SettingError> {
+        let settings = Settings::new(&environment);
+        let (inbox, letters) = (settings.text("INBOX_URL")?, settings.text("DEAD_LETTERS_URL")?);
+        Ok(OwnQueues::new(aws_sdk_sqs::Client::new(&self.sdk), inbox, letters))
+    }
+
+    /// How long messages that failed wait.
+    pub(crate) fn retry_waits(&self) -> Result<String, SettingError> {
+        Settings::new(&environment).text("RETRY_WAITS_S")
     }
 }

@@ -87,7 +87,7 @@ pub struct DeadLetter {
     pub reason: String,
     /// How often it was delivered.
     pub received: u32,
-    /// When it became a dead letter.
+    /// When it became a dead letter, or was sent: the queues of AWS know only that of some.
     pub at: Millis,
     /// The message: an event in its envelope, unless it was never one.
     pub body: String,
@@ -115,10 +115,10 @@ pub trait DeadLetters: Send + Sync {
     ///
     /// # Errors
     /// A fault of whoever keeps them: some may be delivered, the others are still there.
-    async fn redrive_all(&self, function: Option<&str>, limit: usize) -> Result<u64, Fault> {
+    async fn redrive_all(&self, function: Option<&str>, limit: usize) -> Result<usize, Fault> {
         let mut redriven = 0;
         for letter in self.list(function, limit).await? {
-            redriven += u64::from(self.redrive(&letter.id).await?);
+            redriven += usize::from(self.redrive(&letter.id).await?);
         }
         Ok(redriven)
     }

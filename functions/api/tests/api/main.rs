@@ -6,4 +6,5 @@ mod instances;
 mod launch;
 mod refusals;
 mod security;
+mod tenants;
 mod world;

@@ -199,6 +199,7 @@ async fn paths_methods_and_queries_that_are_not_right_are_refused_in_the_same_fo
         ("GET", "/v1/instances?colour=x".to_owned(), 400, UNKNOWN, "colour"),
         ("GET", "/v1/instances?next=zz".to_owned(), 400, "InvalidPaginationToken", "next"),
         ("GET", "/v1/instances?next=00ff".to_owned(), 400, "InvalidPaginationToken", "next"),
+        ("GET", "/v1/instances?next=0000".to_owned(), 400, "InvalidPaginationToken", "next"),
         ("GET", "/v1/hosts?next=%00".to_owned(), 400, "InvalidPaginationToken", "next"),
         ("GET", "/v1/hosts?limit=0".to_owned(), 400, VALUE, "limit"),
         ("GET", "/v1/hosts/-x".to_owned(), 400, "InvalidHostID.Malformed", "host_id"),

@@ -179,6 +179,8 @@ pub(crate) struct World {
     master: Arc<LocalMasterKey>,
     bus: Arc<Bus>,
     clock: Arc<Set>,
+    /// Whom the requests' token names, if they have a token.
+    pub(crate) token: Mutex<Option<Option<Tenant>>>,
 }
 
 impl World {
@@ -190,6 +192,10 @@ impl World {
     }
 
     pub(crate) fn empty() -> World {
+        World::with(Options::default())
+    }
+
+    pub(crate) fn with(options: Options) -> World {
         let tables = [
             eventplane_instances::TABLE,
             eventplane_capacity::TABLE,
@@ -217,9 +223,10 @@ impl World {
             waiter: store.clone(),
             dead_letters: letters.clone(),
             master: master.clone(),
-            options: Options::default(),
+            options,
         });
-        World { store, ports, letters, router, failing, master, bus, clock }
+        let token = Mutex::default();
+        World { store, ports, letters, router, failing, master, bus, clock, token }
     }
 
     pub(crate) fn pass(&self, ms: i64) {
@@ -245,13 +252,16 @@ impl World {
     }
 
     pub(crate) async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Answer {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::CONTENT_TYPE, "application/json")
             .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
             .body(Body::from(body))
             .expect("a request");
+        if let Some(tenant) = self.token.lock().expect("not poisoned").clone() {
+            request.extensions_mut().insert(tenant);
+        }
         let Ok(response) = self.router.clone().oneshot(request).await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("a body").to_bytes();

@@ -1,12 +1,11 @@
 //! One write alone: half the price of a transaction, and without its token.
 
 use super::DynamoStore;
+use super::attempts::Attempts;
 use super::attributes::{Attributes, to_item};
 use super::fault::fault;
 use super::write::transact_item;
-use aws_sdk_dynamodb::config::interceptors::BeforeTransmitInterceptorContextRef;
-use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -16,8 +15,6 @@ use aws_sdk_dynamodb::types::{
 };
 use eventplane_store::{Action, Failed, Item, StoreFault, TransactError, Update, Write};
 use std::fmt::Debug;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Whether doing the write twice is doing it once: it may be repeated after a lost answer without
 /// the token that only a transaction has.
@@ -30,52 +27,22 @@ pub(super) fn is_safe_alone(write: &Write) -> bool {
     }
 }
 
-/// Counts the attempts of one request.
-#[derive(Debug, Clone, Default)]
-struct Attempts(Arc<AtomicU32>);
-
-impl Attempts {
-    /// Whether an earlier attempt may have been done without an answer.
-    fn several(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 1
-    }
-}
-
-impl Intercept for Attempts {
-    fn name(&self) -> &'static str {
-        "Attempts"
-    }
-    fn read_before_attempt(
-        &self,
-        _: &BeforeTransmitInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-}
-
 /// One write under its conditions.
 pub(super) async fn alone(store: &DynamoStore, write: Write) -> Result<(), TransactError> {
-    let key = write.key.clone();
-    let wanted = match &write.action {
-        Action::Put(item) => Some(item.clone()),
-        _ => None,
-    };
+    let (key, action) = (write.key.clone(), write.action.clone());
     let attempts = Attempts::default();
     let done = match transact_item(store, write) {
         TransactWriteItem { put: Some(it), .. } => put(store, it, attempts.clone()).await,
-        TransactWriteItem { update: Some(it), .. } => update(store, it).await,
-        TransactWriteItem { delete: Some(it), .. } => delete(store, it).await,
+        TransactWriteItem { update: Some(it), .. } => update(store, it, attempts.clone()).await,
+        TransactWriteItem { delete: Some(it), .. } => delete(store, it, attempts.clone()).await,
         other => unreachable!("no request for {other:?}"),
     };
     match done {
         Ok(()) => Ok(()),
-        Err(Refused::Fault(fault)) => Err(fault.into()),
+        Err(Refused::Fault(fault)) => Err(attempts.of(fault).into()),
         Err(Refused::Condition(stands)) => {
-            let item = stands.map(to_item).transpose()?;
-            if attempts.several() && is_own_win(wanted.as_ref(), item.as_ref()) {
+            let item = stands.filter(|item| !item.is_empty()).map(to_item).transpose()?;
+            if attempts.several() && is_own_win(&action, item.as_ref()) {
                 return Ok(());
             }
             Err(TransactError::ConditionFailed(vec![Failed { index: 0, key, item }]))
@@ -83,10 +50,19 @@ pub(super) async fn alone(store: &DynamoStore, write: Write) -> Result<(), Trans
     }
 }
 
-/// Whether what stands there is what this very write put there: its first attempt was done, its
-/// answer was lost, and the second met what the first had written.
-fn is_own_win(wanted: Option<&Item>, stands: Option<&Item>) -> bool {
-    wanted.is_some() && wanted == stands
+/// Whether what stands there is what this very write has done: its first attempt was done, its
+/// answer was lost, and the second met what the first had left.
+fn is_own_win(action: &Action, stands: Option<&Item>) -> bool {
+    match (action, stands) {
+        (Action::Put(put), Some(stands)) => put == stands,
+        (Action::Delete, None) => true,
+        (Action::Update(updates), Some(stands)) => updates.iter().all(|update| match update {
+            Update::Set(name, value) => stands.get(name) == Some(value),
+            Update::Remove(name) => !stands.contains_key(name),
+            Update::Add(..) => false,
+        }),
+        _ => false,
+    }
 }
 
 async fn put(store: &DynamoStore, put: Put, attempts: Attempts) -> Result<(), Refused> {
@@ -108,7 +84,11 @@ async fn put(store: &DynamoStore, put: Put, attempts: Attempts) -> Result<(), Re
     })
 }
 
-async fn update(store: &DynamoStore, update: DynamoUpdate) -> Result<(), Refused> {
+async fn update(
+    store: &DynamoStore,
+    update: DynamoUpdate,
+    attempts: Attempts,
+) -> Result<(), Refused> {
     let expression = Some(update.update_expression).filter(|updates| !updates.is_empty());
     let request = store
         .client
@@ -120,7 +100,8 @@ async fn update(store: &DynamoStore, update: DynamoUpdate) -> Result<(), Refused
         .set_expression_attribute_names(update.expression_attribute_names)
         .set_expression_attribute_values(update.expression_attribute_values)
         .return_values_on_condition_check_failure(Return::AllOld);
-    request.send().await.map(drop).map_err(|error| match error.as_service_error() {
+    let sent = request.customize().interceptor(attempts).send().await;
+    sent.map(drop).map_err(|error| match error.as_service_error() {
         Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
             Refused::Condition(failed.item.clone())
         }
@@ -128,7 +109,7 @@ async fn update(store: &DynamoStore, update: DynamoUpdate) -> Result<(), Refused
     })
 }
 
-async fn delete(store: &DynamoStore, delete: Delete) -> Result<(), Refused> {
+async fn delete(store: &DynamoStore, delete: Delete, attempts: Attempts) -> Result<(), Refused> {
     let request = store
         .client
         .delete_item()
@@ -138,7 +119,8 @@ async fn delete(store: &DynamoStore, delete: Delete) -> Result<(), Refused> {
         .set_expression_attribute_names(delete.expression_attribute_names)
         .set_expression_attribute_values(delete.expression_attribute_values)
         .return_values_on_condition_check_failure(Return::AllOld);
-    request.send().await.map(drop).map_err(|error| match error.as_service_error() {
+    let sent = request.customize().interceptor(attempts).send().await;
+    sent.map(drop).map_err(|error| match error.as_service_error() {
         Some(DeleteItemError::ConditionalCheckFailedException(failed)) => {
             Refused::Condition(failed.item.clone())
         }
@@ -156,5 +138,31 @@ enum Refused {
 impl Refused {
     fn fault<E: ProvideErrorMetadata + Debug>(error: &SdkError<E>) -> Self {
         Refused::Fault(fault(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eventplane_store::ItemExt;
+
+    #[test]
+    fn what_the_first_attempt_has_left_is_known_again() {
+        let item = || Item::new().with("owner", "i-1").with("n", 1);
+        let set =
+            |owner: &str| Action::Update(vec![Update::set("owner", owner), Update::remove("x")]);
+        for (action, stands, own) in [
+            (Action::Put(item()), Some(item()), true),
+            (Action::Put(item()), Some(item().with("owner", "i-2")), false),
+            (Action::Put(item()), None, false),
+            (Action::Delete, None, true),
+            (Action::Delete, Some(item()), false),
+            (set("i-1"), Some(item()), true),
+            (set("i-2"), Some(item()), false),
+            (set("i-1"), Some(item().with("x", 1)), false),
+            (set("i-1"), None, false),
+        ] {
+            assert_eq!(is_own_win(&action, stands.as_ref()), own, "{action:?} met {stands:?}");
+        }
     }
 }

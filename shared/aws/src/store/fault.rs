@@ -35,7 +35,9 @@ pub(super) fn fault<E: ProvideErrorMetadata + Debug>(error: &SdkError<E>) -> Sto
 /// the write was done.
 fn kind_of(code: &str, is_theirs: bool) -> FaultKind {
     match code {
-        "TransactionConflictException" | "TransactionInProgressException" => FaultKind::Conflict,
+        "TransactionConflictException" => FaultKind::Conflict,
+        // An earlier attempt with the same token is being carried out.
+        "TransactionInProgressException" => FaultKind::OutcomeUnknown,
         "ProvisionedThroughputExceededException"
         | "RequestLimitExceeded"
         | "ThrottlingException"
@@ -53,6 +55,7 @@ mod tests {
     fn every_code_has_its_kind() {
         for (code, is_theirs, kind) in [
             ("TransactionConflictException", false, FaultKind::Conflict),
+            ("TransactionInProgressException", false, FaultKind::OutcomeUnknown),
             ("ProvisionedThroughputExceededException", false, FaultKind::Throttled),
             ("ThrottlingException", false, FaultKind::Throttled),
             ("InternalServerError", true, FaultKind::OutcomeUnknown),

@@ -6,6 +6,7 @@
 //! developer guide.
 
 mod alone;
+mod attempts;
 mod attributes;
 mod expression;
 mod fault;
@@ -13,13 +14,18 @@ mod range;
 mod read;
 mod write;
 
+use crate::backoff::pause;
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use eventplane_engine::Chance;
 use eventplane_store::{
-    Item, Key, Page, Query, Store, StoreFault, Table, TransactError, Write, validate,
+    FaultKind, Item, Key, Page, Query, Store, StoreFault, Table, TransactError, Write, validate,
 };
 use std::sync::Arc;
+
+/// How often writes that met others, or were too many, are tried in all, before their message goes
+/// back.
+const TRIES_MAX: u32 = 4;
 
 /// The store on DynamoDB.
 pub struct DynamoStore {
@@ -64,12 +70,29 @@ impl Store for DynamoStore {
         read::query(self, query).await
     }
 
-    async fn transact(&self, writes: Vec<Write>) -> Result<(), TransactError> {
+    async fn transact(&self, mut writes: Vec<Write>) -> Result<(), TransactError> {
         validate(&writes);
-        match <[Write; 1]>::try_from(writes) {
-            Ok([write]) if alone::is_safe_alone(&write) => alone::alone(self, write).await,
-            Ok([write]) => write::together(self, vec![write]).await,
-            Err(writes) => write::together(self, writes).await,
+        for tries in 1.. {
+            let last = tries == TRIES_MAX;
+            let these = if last { std::mem::take(&mut writes) } else { writes.clone() };
+            let done = match <[Write; 1]>::try_from(these) {
+                Ok([write]) if alone::is_safe_alone(&write) => alone::alone(self, write).await,
+                Ok([write]) => write::together(self, vec![write]).await,
+                Err(writes) => write::together(self, writes).await,
+            };
+            match done {
+                Err(TransactError::Fault(fault)) if !last && is_over_soon(&fault) => {
+                    pause(&*self.chance, tries).await;
+                }
+                done => return done,
+            }
         }
+        unreachable!("the tries have an end")
     }
+}
+
+/// Whether the same is worth asking again in some milliseconds: nothing was written, and others are
+/// done by then. The SDK repeats neither a conflict nor a canceled transaction.
+fn is_over_soon(fault: &StoreFault) -> bool {
+    matches!(fault.kind, FaultKind::Conflict | FaultKind::Throttled)
 }

@@ -157,7 +157,9 @@ fn token(index: Option<&Index>, last: &Attributes) -> Result<String, StoreFault>
 
 fn start_key(query: &Query, index: Option<&Index>, token: &str) -> Result<Attributes, StoreFault> {
     let parts: Vec<&str> = token.split('\0').collect();
+    let whole = parts.iter().all(|part| !part.is_empty());
     let named = match (index, &parts[..]) {
+        _ if !whole => vec![],
         (None, [sort]) => vec![(PARTITION, query.partition.as_str()), (SORT, sort)],
         (Some(index), [place, partition, sort]) => vec![
             (index.partition, query.partition.as_str()),
@@ -165,11 +167,12 @@ fn start_key(query: &Query, index: Option<&Index>, token: &str) -> Result<Attrib
             (PARTITION, partition),
             (SORT, sort),
         ],
-        _ => {
-            let message = format!("{token:?} is no end of a page of {}", query.table);
-            return Err(StoreFault::new(FaultKind::Unavailable, message));
-        }
+        _ => vec![],
     };
+    if named.is_empty() {
+        let message = format!("{token:?} is no end of a page of {}", query.table);
+        return Err(StoreFault::new(FaultKind::Unavailable, message));
+    }
     let attribute =
         |(name, text): (&str, &str)| (name.to_owned(), AttributeValue::S(text.to_owned()));
     Ok(named.into_iter().map(attribute).collect())

@@ -1,10 +1,10 @@
 //! Several writes together: all of them or none.
 
 use super::DynamoStore;
+use super::attempts::Attempts;
 use super::attributes::{key_attributes, to_attributes, to_item};
 use super::expression::Expression;
 use super::fault::fault;
-use crate::backoff::pause;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
     CancellationReason, ConditionCheck, Delete, Put, ReturnValuesOnConditionCheckFailure as Return,
@@ -12,33 +12,21 @@ use aws_sdk_dynamodb::types::{
 };
 use eventplane_store::{Action, Failed, FaultKind, Key, StoreFault, TransactError, Write};
 
-/// How often a transaction that met another one is tried in all, before its message goes back.
-const CONFLICT_TRIES_MAX: u32 = 4;
-
 /// All writes or none.
 pub(super) async fn together(store: &DynamoStore, writes: Vec<Write>) -> Result<(), TransactError> {
     let keys: Vec<Key> = writes.iter().map(|write| write.key.clone()).collect();
     let items: Vec<TransactWriteItem> =
         writes.into_iter().map(|write| transact_item(store, write)).collect();
-    for tries in 1.. {
-        let sent = store.client.transact_write_items().set_transact_items(Some(items.clone()));
-        let Err(error) = sent.send().await else { return Ok(()) };
-        let reasons = match error.as_service_error() {
-            Some(TransactWriteItemsError::TransactionCanceledException(canceled)) => {
-                canceled.cancellation_reasons()
-            }
-            _ => return Err(fault(&error).into()),
-        };
-        match canceled(&keys, reasons) {
-            TransactError::Fault(StoreFault { kind: FaultKind::Conflict, .. })
-                if tries < CONFLICT_TRIES_MAX =>
-            {
-                pause(&*store.chance, tries).await;
-            }
-            other => return Err(other),
+    let attempts = Attempts::default();
+    let request = store.client.transact_write_items().set_transact_items(Some(items));
+    let sent = request.customize().interceptor(attempts.clone()).send().await;
+    sent.map(drop).map_err(|error| match error.as_service_error() {
+        // Of this very transaction, whichever attempt it was: all attempts have one token.
+        Some(TransactWriteItemsError::TransactionCanceledException(why)) => {
+            canceled(&keys, why.cancellation_reasons())
         }
-    }
-    unreachable!("the tries have an end")
+        _ => attempts.of(fault(&error)).into(),
+    })
 }
 
 pub(super) fn transact_item(store: &DynamoStore, write: Write) -> TransactWriteItem {
