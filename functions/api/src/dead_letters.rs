@@ -11,8 +11,11 @@ use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// How many letters a list has at most, and one redrive of all takes on.
-const LETTERS_MAX: usize = 1_000;
+/// How many letters of a function a list has at most: on AWS ten come with one request, and an answer
+/// has six megabytes at most.
+const LISTED_MAX: usize = 100;
+/// How many letters one redrive of all takes on at most.
+const REDRIVEN_MAX: usize = 1_000;
 
 pub(crate) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
@@ -40,7 +43,7 @@ fn shown(letter: &DeadLetter) -> Value {
     })
 }
 
-/// The dead letters, oldest first.
+/// The dead letters, oldest first; a hundred at most.
 #[utoipa::path(get, path = "/v1/dead-letters", tag = "dead letters",
     params(("function" = Option<String>, Query, description = "Only those of this function")),
     responses((status = 200, description = "The dead letters")))]
@@ -48,7 +51,7 @@ async fn list(
     Operator(api): Operator,
     Parameters(of): Parameters<OfFunction>,
 ) -> Result<Json<Value>, Refusal> {
-    let letters = api.dead_letters.list(of.function.as_deref(), LETTERS_MAX).await?;
+    let letters = api.dead_letters.list(of.function.as_deref(), LISTED_MAX).await?;
     let letters: Vec<Value> = letters.iter().map(shown).collect();
     Ok(Json(json!({ "dead_letters": letters })))
 }
@@ -84,6 +87,6 @@ async fn redrive_all(
     Operator(api): Operator,
     Parameters(of): Parameters<OfFunction>,
 ) -> Result<Json<Value>, Refusal> {
-    let redriven = api.dead_letters.redrive_all(of.function.as_deref(), LETTERS_MAX).await?;
+    let redriven = api.dead_letters.redrive_all(of.function.as_deref(), REDRIVEN_MAX).await?;
     Ok(Json(json!({ "redriven": redriven })))
 }

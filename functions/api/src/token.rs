@@ -75,7 +75,8 @@ impl Answered {
                 parameters: item.text("parameters")?.to_owned(),
             })
         };
-        let corrupt = || StoreFault::new(FaultKind::Corrupt, format!("token {token}: {item:?}"));
+        let corrupt =
+            || StoreFault::new(FaultKind::Corrupt, format!("token {token}: {:?}", item.keys()));
         let answered = read().ok_or_else(|| Fault::from(corrupt()))?;
         if answered.parameters != parameters(request) {
             let message = "the client token was used with other parameters";

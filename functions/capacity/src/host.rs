@@ -232,7 +232,7 @@ impl Host {
             })
         };
         read().ok_or_else(|| {
-            let message = format!("{id} is not a host: {item:?}");
+            let message = format!("{id} is not a host: {:?}", item.keys());
             Fault::Store(StoreFault::new(FaultKind::Corrupt, message))
         })
     }

@@ -160,7 +160,7 @@ impl Assignment {
     /// A fault when it is not one: somebody has to look at the table.
     pub fn read(key: &Key, item: &Item) -> Result<Self, Fault> {
         let corrupt = || {
-            let message = format!("{key} is not an assignment: {item:?}");
+            let message = format!("{key} is not an assignment: {:?}", item.keys());
             Fault::Store(StoreFault::new(FaultKind::Corrupt, message))
         };
         let named = key.sort.strip_prefix("a/").and_then(|name| name.split_once('/'));

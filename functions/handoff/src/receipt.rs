@@ -113,7 +113,7 @@ impl Receipt {
     pub fn read(item: Option<&Item>) -> Result<Option<Receipt>, Fault> {
         let Some(item) = item else { return Ok(None) };
         Receipt::of(item).map(Some).ok_or_else(|| {
-            let message = format!("not a receipt of the handoff: {item:?}");
+            let message = format!("not a receipt of the handoff: {:?}", item.keys());
             Fault::Store(StoreFault::new(FaultKind::Corrupt, message))
         })
     }

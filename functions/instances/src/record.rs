@@ -208,7 +208,7 @@ impl Record {
     /// A fault when it is not one: somebody has to look at the table.
     pub fn read(item: &Item) -> Result<Record, Fault> {
         parse(item).ok_or_else(|| {
-            let message = format!("not an instance record: {item:?}");
+            let message = format!("not an instance record: {:?}", item.keys());
             Fault::Store(StoreFault::new(FaultKind::Corrupt, message))
         })
     }
@@ -335,7 +335,7 @@ impl Request {
             })
         };
         read().ok_or_else(|| {
-            let message = format!("not a request item: {item:?}");
+            let message = format!("not a request item: {:?}", item.keys());
             Fault::Store(StoreFault::new(FaultKind::Corrupt, message))
         })
     }

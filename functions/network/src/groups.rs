@@ -119,7 +119,8 @@ impl Group {
     /// # Errors
     /// A fault when it is not one.
     pub fn read(group_id: &str, item: &Item) -> Result<Group, Fault> {
-        let text = |name| item.text(name).ok_or_else(|| corrupt(format!("{group_id}: {item:?}")));
+        let text =
+            |name| item.text(name).ok_or_else(|| corrupt(format!("{group_id}: {:?}", item.keys())));
         Ok(Group {
             group_id: group_id.to_owned(),
             name: text(NAME)?.to_owned(),

@@ -36,7 +36,9 @@ pub(crate) fn key(tenant: &Tenant, name: &str) -> Key {
 
 fn read(name: &str, item: &Item) -> Result<Role, Fault> {
     let role = item.text("role").and_then(|json| serde_json::from_str(json).ok());
-    role.ok_or_else(|| StoreFault::new(FaultKind::Corrupt, format!("role {name}: {item:?}")).into())
+    role.ok_or_else(|| {
+        StoreFault::new(FaultKind::Corrupt, format!("role {name}: {:?}", item.keys())).into()
+    })
 }
 
 fn not_found(name: &str) -> Reason {

@@ -65,7 +65,9 @@ impl Claim {
                     .collect(),
             })
         };
-        read().map(Some).ok_or_else(|| corrupt(format!("not a claim of volumes: {item:?}")))
+        read()
+            .map(Some)
+            .ok_or_else(|| corrupt(format!("not a claim of volumes: {:?}", item.keys())))
     }
 
     /// The volumes, each with its id and its place.

@@ -112,7 +112,7 @@ impl Image {
                 is_own: true,
             })
         };
-        read().ok_or_else(|| corrupt(format!("not an image: {key}: {item:?}")))
+        read().ok_or_else(|| corrupt(format!("not an image: {key}: {:?}", item.keys())))
     }
 }
 

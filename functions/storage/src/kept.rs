@@ -67,7 +67,8 @@ impl KeptVolume {
                 since: Millis(item.number("since")?),
             })
         };
-        read().ok_or_else(|| corrupt(format!("not a volume that was kept: {key}: {item:?}")))
+        read()
+            .ok_or_else(|| corrupt(format!("not a volume that was kept: {key}: {:?}", item.keys())))
     }
 }
 

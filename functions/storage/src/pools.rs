@@ -104,7 +104,7 @@ pub(crate) fn read_shards(
             let item = item.as_ref()?;
             let (Some(free_gib), Some(free_iops)) = (item.number(FREE_GIB), item.number(FREE_IOPS))
             else {
-                return Some(Err(corrupt(format!("not a pool's shard: {item:?}"))));
+                return Some(Err(corrupt(format!("not a pool's shard: {:?}", item.keys()))));
             };
             let volume_type = volume_type.clone();
             Some(Ok(Shard { volume_type, number: *number, free_gib, free_iops }))
@@ -240,7 +240,7 @@ pub async fn pools(store: &dyn Store) -> Result<Vec<PoolState>, Fault> {
         let mut page_pools = Vec::with_capacity(page.items.len());
         for (_, item) in &page.items {
             let (Some(zone), Some(volume_type)) = (item.text("zone"), item.text("type")) else {
-                return Err(corrupt(format!("not a pool in the list of pools: {item:?}")));
+                return Err(corrupt(format!("not a pool in the list of pools: {:?}", item.keys())));
             };
             page_pools.push((zone.to_owned(), volume_type.to_owned()));
         }

@@ -48,7 +48,7 @@ impl Receipt {
     pub fn read(item: Option<&Item>) -> Result<Option<Receipt>, Fault> {
         let Some(item) = item else { return Ok(None) };
         let corrupt = || {
-            let message = format!("not a receipt: {item:?}");
+            let message = format!("not a receipt: {:?}", item.keys());
             Fault::Store(StoreFault::new(FaultKind::Corrupt, message))
         };
         let number = |name| item.number(name).ok_or_else(corrupt);
