@@ -34,8 +34,8 @@ impl<'e> Site<'e> {
     pub(super) fn deploy(emulator: &'e Emulator, command: PathBuf, dir: &Path) -> Result<Site<'e>> {
         emulator.call("s3", "create_bucket", &json!({ "Bucket": BUCKET }))?;
         let mut sam = emulator.tool("sam");
+        sam.args(deploy_words()?).args(["--stack-name", STACK]);
         // Named, so that no build of SAM's own that was left in the folder is taken instead.
-        sam.args(["deploy", "--config-env", "emulator", "--stack-name", STACK]);
         sam.args(["--template-file", "template.yaml"]);
         let output = sam.output()?;
         ensure!(output.status.success(), "sam deploy failed:\n{}", told(&output));
@@ -237,6 +237,16 @@ impl Drop for Site<'_> {
             let _ = agent.wait();
         }
     }
+}
+
+/// How the README says that one deploys on an emulator, without the first word.
+fn deploy_words() -> Result<Vec<String>> {
+    let readme = std::fs::read_to_string(crate::workspace().join("README.md"))?;
+    let block = readme.split("```sh emulator\n").nth(1).and_then(|rest| rest.split("```").next());
+    let lines = block.context("the README has a block for an emulator")?.lines();
+    let line = lines.filter_map(|line| line.strip_prefix("sam ")).next();
+    let words = line.context("the README says how to deploy on an emulator")?.split(' ');
+    Ok(words.map(str::to_owned).collect())
 }
 
 /// What a program has said.
