@@ -29,6 +29,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("every target of a rule has dead letters and a retry policy", rules::targets),
     ("every queue that EventBridge writes to lets it", queues::policies),
     ("an inbox is kept less long than its dead letters, and tried five times", queues::inboxes),
+    ("there is a wait for every receive but the last", queues::waits),
     ("a message stays hidden for six times the function's timeout", queues::visibility),
     ("every event has a rule or is terminal", rules::events),
     ("every rule has a publisher of all that it hears, and no other source", rules::publishers),

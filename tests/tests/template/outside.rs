@@ -127,7 +127,8 @@ fn read(name: &str) -> BTreeSet<String> {
             }
         }
         step => {
-            reads(&["DEAD_LETTERS_URL", &format!("TABLE_{}", step.to_uppercase())]);
+            reads(&["STACK_NAME", "INBOX_URL", "DEAD_LETTERS_URL", "RETRY_WAITS_S"]);
+            reads(&[&format!("TABLE_{}", step.to_uppercase())]);
             match step {
                 "Storage" | "Security" => reads(&["MASTER_KEY_ID"]),
                 "Instances" => reads(&["LAUNCH_DEADLINE_S"]),
@@ -150,6 +151,8 @@ fn stands_for(function: &str, variable: &str) -> Value {
         "LAUNCH_DEADLINE_S" => reference("LaunchDeadlineS".into()),
         "TENANT_CLAIM" => reference("TenantClaim".into()),
         "MASTER_KEY_ID" => json!({ "Fn::GetAtt": ["MasterKey", "Arn"] }),
+        "RETRY_WAITS_S" => reference("RetryWaitsS".into()),
+        "INBOX_URL" => reference(format!("{function}Inbox")),
         "DEAD_LETTERS_URL" => reference(format!("{function}DeadLetters")),
         _ => match (of("TABLE_"), of("INBOX_URL_"), of("DEAD_LETTERS_URL_")) {
             (Some(step), ..) => reference(format!("{step}Table")),
