@@ -161,6 +161,14 @@ pub(crate) const FAULTS: &[(&str, &[Fault])] = &[
         Fault("nowhere", "/SweeperFunctionEventInvokeConfig", GONE),
         Fault("of another version", "/SweeperFunctionEventInvokeConfig/Properties/Qualifier", r#""$LATEST""#),
     ]),
+    ("new code goes back whatever fails", &[
+        Fault("no failed messages", "/RollbackAlarm/Properties/Metrics/1", GONE),
+        Fault("failed messages of every stack", "/RollbackAlarm/Properties/Metrics/1/MetricStat/Metric/Dimensions", GONE),
+        Fault("the metric of REST APIs", "/RollbackAlarm/Properties/Metrics/2/MetricStat/Metric/MetricName", r#""5XXError""#),
+        Fault("a function too few", "/RollbackAlarm/Properties/Metrics/3", GONE),
+        Fault("an average", "/RollbackAlarm/Properties/Metrics/1/MetricStat/Stat", r#""Average""#),
+        Fault("the largest alone", "/RollbackAlarm/Properties/Metrics/0/Expression", r#""MAX(METRICS())""#),
+    ]),
     ("routes ask who is there, and lead to the alias", &[
         Fault("an open route", "/ApiRoute/Properties/AuthorizationType", r#""NONE""#),
         Fault("a host's route in the people's slot", "/HostReportsRoute/Properties/AuthorizationType", r#"{ "Ref": "Authorization" }"#),

@@ -43,6 +43,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("logs end, and every function has its own", outside::logs),
     ("functions are told what they read", outside::environment),
     ("an asynchronous function says where its failures go", outside::failures),
+    ("new code goes back whatever fails", outside::rollback),
     ("routes ask who is there, and lead to the alias", outside::routes),
     ("an emulator is not asked for what it does not know", outside::emulator),
 ];

@@ -207,6 +207,38 @@ pub(crate) fn failures(plane: &Plane) -> Vec<String> {
     wrong
 }
 
+/// What sends new code back: whatever fails shows in one of these.
+fn failures_seen() -> BTreeSet<String> {
+    let calls = FUNCTIONS.iter().map(|name| name.to_lowercase());
+    let calls = calls.map(|name| format!("AWS/Lambda Errors ${{AWS::StackName}}-{name}"));
+    let others = ["Eventplane MessagesFailed AWS::StackName", "AWS/ApiGateway 5xx Api"];
+    calls.chain(others.map(str::to_owned)).collect()
+}
+
+pub(crate) fn rollback(plane: &Plane) -> Vec<String> {
+    let metrics = each(&plane.of("RollbackAlarm")["Metrics"]);
+    let sums = metrics.iter().filter(|of| of["Expression"] == "SUM(METRICS())").count();
+    let mut wrong = Vec::new();
+    let mut seen = BTreeSet::new();
+    for of in metrics.iter().map(|of| &of["MetricStat"]).filter(|of| !of.is_null()) {
+        let (metric, dimension) = (&of["Metric"], &of["Metric"]["Dimensions"][0]["Value"]);
+        let of_what = dimension["Fn::Sub"].as_str().or(reference(dimension)).unwrap_or_default();
+        let name = |field: &str| metric[field].as_str().unwrap_or_default();
+        seen.insert(format!("{} {} {of_what}", name("Namespace"), name("MetricName")));
+        if of["Stat"] != "Sum" {
+            wrong.push(format!("RollbackAlarm: {of_what} is not counted"));
+        }
+    }
+    // "Limits", CloudWatch user guide, on alarms.
+    if sums != 1 || seen.len() > 10 {
+        wrong.push("RollbackAlarm: not one sum of ten metrics at most".to_owned());
+    }
+    let expected = failures_seen();
+    wrong.extend(expected.difference(&seen).map(|of| format!("RollbackAlarm overlooks {of}")));
+    wrong.extend(seen.difference(&expected).map(|of| format!("RollbackAlarm counts {of}")));
+    wrong
+}
+
 pub(crate) fn routes(plane: &Plane) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut keys = BTreeSet::new();
