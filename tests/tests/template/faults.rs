@@ -172,7 +172,11 @@ pub(crate) const FAULTS: &[(&str, &[Fault])] = &[
     ("routes ask who is there, and lead to the alias", &[
         Fault("an open route", "/ApiRoute/Properties/AuthorizationType", r#""NONE""#),
         Fault("a host's route in the people's slot", "/HostReportsRoute/Properties/AuthorizationType", r#"{ "Ref": "Authorization" }"#),
+        Fault("an operator's route in the people's slot", "/DeadLetterRoute/Properties/AuthorizationType", r#"{ "Ref": "Authorization" }"#),
+        Fault("an operator's route that is asked for people's tokens", "/HostCapacityRoute/Properties/AuthorizerId/Fn::If/0", r#""PeopleUseJwt""#),
+        Fault("a route to nowhere", "/HostRoute/Properties/Target", GONE),
         Fault("a route too few", "/HostReportsRoute", GONE),
+        Fault("an operator's route too few", "/HostListRoute", GONE),
         Fault("past the alias", "/ApiIntegration/Properties/IntegrationUri", r#"{ "Fn::GetAtt": ["ApiFunction", "Arn"] }"#),
         Fault("no access log", "/ApiStage/Properties/AccessLogSettings", GONE),
         Fault("no limit", "/ApiStage/Properties/DefaultRouteSettings/ThrottlingRateLimit", GONE),

@@ -239,16 +239,38 @@ pub(crate) fn rollback(plane: &Plane) -> Vec<String> {
     wrong
 }
 
+/// What only hosts and operators ask. Everything else is for tenants too.
+const OF_HOSTS_AND_OPERATORS: [&str; 8] = [
+    "ANY /v1/dead-letters",
+    "ANY /v1/dead-letters/{proxy+}",
+    "ANY /v1/hosts/{host_id}",
+    "ANY /v1/hosts/{host_id}/assignments",
+    "ANY /v1/hosts/{host_id}/reports",
+    "GET /v1/capacity",
+    "GET /v1/hosts",
+    "POST /v1/hosts",
+];
+
 pub(crate) fn routes(plane: &Plane) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut keys = BTreeSet::new();
     for (id, route) in plane.all("AWS::ApiGatewayV2::Route") {
         let key = route["RouteKey"].as_str().unwrap_or_default();
         keys.insert(key);
-        let of_hosts = key.contains("/v1/hosts");
-        let slot = if of_hosts { "HostAuthorization" } else { "Authorization" };
-        if reference(&route["AuthorizationType"]) != Some(slot) {
+        let (slot, tokens) = match key {
+            "$default" => ("Authorization", "PeopleUseJwt"),
+            _ => ("HostAuthorization", "HostsUseJwt"),
+        };
+        let authorizer =
+            json!({ "Fn::If": [tokens, { "Ref": "ApiTokens" }, { "Ref": "AWS::NoValue" }] });
+        if reference(&route["AuthorizationType"]) != Some(slot)
+            || route["AuthorizerId"] != authorizer
+        {
             wrong.push(format!("{id}: whoever calls {key} is not asked by {slot}"));
+        }
+        let target = json!({ "Fn::Sub": "integrations/${ApiIntegration}" });
+        if route["Target"] != target {
+            wrong.push(format!("{id}: leads elsewhere"));
         }
     }
     for (slot, default) in [("Authorization", "AWS_IAM"), ("HostAuthorization", "AWS_IAM")] {
@@ -257,12 +279,7 @@ pub(crate) fn routes(plane: &Plane) -> Vec<String> {
             wrong.push(format!("{slot}: lets anybody in"));
         }
     }
-    let expected = BTreeSet::from([
-        "$default",
-        "ANY /v1/hosts/{host_id}/assignments",
-        "ANY /v1/hosts/{host_id}/reports",
-        "POST /v1/hosts",
-    ]);
+    let expected: BTreeSet<&str> = OF_HOSTS_AND_OPERATORS.into_iter().chain(["$default"]).collect();
     if keys != expected {
         wrong.push(format!("routes {keys:?}"));
     }
