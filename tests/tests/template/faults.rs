@@ -169,6 +169,15 @@ pub(crate) const FAULTS: &[(&str, &[Fault])] = &[
         Fault("an average", "/RollbackAlarm/Properties/Metrics/1/MetricStat/Stat", r#""Average""#),
         Fault("the largest alone", "/RollbackAlarm/Properties/Metrics/0/Expression", r#""MAX(METRICS())""#),
     ]),
+    ("parameters that let in nobody, or anybody, are refused", &[
+        Fault("tokens without an issuer", "/Rules/TokensHaveAnIssuer/Assertions/0", GONE),
+        Fault("tokens for anybody", "/Rules/TokensHaveAnIssuer/Assertions/1", GONE),
+        Fault("hosts' tokens without an issuer", "/Rules/TokensHaveAnIssuer/RuleCondition/Fn::Or/1", GONE),
+        Fault("tokens of no tenant", "/Rules/TokensAreOfATenant", GONE),
+        Fault("a claim without tokens", "/Rules/ClaimsAreOfTokens", GONE),
+        Fault("hosts that are tenants", "/Rules/HostsAreNoTenants", GONE),
+        Fault("hosts that are never of the one tenant", "/Rules/HostsAreNoTenants/Assertions/0/Assert/Fn::Or/1", GONE),
+    ]),
     ("routes ask who is there, and lead to the alias", &[
         Fault("an open route", "/ApiRoute/Properties/AuthorizationType", r#""NONE""#),
         Fault("a host's route in the people's slot", "/HostReportsRoute/Properties/AuthorizationType", r#"{ "Ref": "Authorization" }"#),

@@ -5,6 +5,7 @@
 
 mod faults;
 mod outside;
+mod parameters;
 mod plane;
 mod queues;
 mod roles;
@@ -44,6 +45,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("functions are told what they read", outside::environment),
     ("an asynchronous function says where its failures go", outside::failures),
     ("new code goes back whatever fails", outside::rollback),
+    ("parameters that let in nobody, or anybody, are refused", parameters::together),
     ("routes ask who is there, and lead to the alias", outside::routes),
     ("an emulator is not asked for what it does not know", outside::emulator),
 ];
