@@ -147,6 +147,8 @@ pub(crate) const FAULTS: &[(&str, &[Fault])] = &[
     ("logs end, and every function has its own", &[
         Fault("kept for ever", "/CapacityLogs/Properties/RetentionInDays", GONE),
         Fault("another's log", "/CapacityFunction/Properties/LoggingConfig/LogGroup", r#"{ "Ref": "NetworkLogs" }"#),
+        Fault("no lines of debugging", "/CapacityFunction/Properties/LoggingConfig/ApplicationLogLevel", GONE),
+        Fault("no metrics", "/ApiFunction/Properties/LoggingConfig/ApplicationLogLevel", r#""WARN""#),
         Fault("the platform's lines", "/CapacityFunction/Properties/LoggingConfig/SystemLogLevel", GONE),
     ]),
     ("functions are told what they read", &[

@@ -108,6 +108,11 @@ pub(crate) fn logs(plane: &Plane) -> Vec<String> {
         if logging["LogFormat"] != "JSON" || logging["SystemLogLevel"] != "WARN" {
             wrong.push(format!("{name}Function: pays for the platform's lines"));
         }
+        // What has no level counts as INFO, and so do metrics: at WARN they would be dropped.
+        // Source: "Log-level filtering", Lambda developer guide.
+        if logging["ApplicationLogLevel"] != "TRACE" {
+            wrong.push(format!("{name}Function: Lambda drops lines that RUST_LOG lets through"));
+        }
     }
     wrong
 }
