@@ -187,6 +187,23 @@ fn every_function_is_built_from_its_crate() {
     }
 }
 
+/// The functions of which SAM would publish a version only when some of their properties change.
+fn not_always_published(yaml: &str) -> Vec<&'static str> {
+    let resources = &template::read(yaml).expect("readable")["Resources"];
+    let of =
+        |function: &str| &resources[format!("{}Function", capitalized(function))]["Properties"];
+    let all = FUNCTIONS.into_iter().chain(EXCEPTIONS);
+    let publishes = |function: &str| of(function)["AutoPublishAliasAllProperties"] == true;
+    all.filter(|function| !publishes(function)).collect()
+}
+
+#[test]
+fn whatever_changes_of_a_function_makes_a_new_version() {
+    assert_eq!(not_always_published(TEMPLATE), [""; 0]);
+    let without = TEMPLATE.replacen("      AutoPublishAliasAllProperties: true\n", "", 1);
+    assert_eq!(not_always_published(&without), ["capacity"]);
+}
+
 /// Lambda runs this many functions at once in an account, unless it was asked for more. Source:
 /// "Lambda quotas", Lambda developer guide.
 const CONCURRENCY_OF_AN_ACCOUNT: u64 = 1000;

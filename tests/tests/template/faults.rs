@@ -159,6 +159,11 @@ pub(crate) const FAULTS: &[(&str, &[Fault])] = &[
         Fault("no waits", "/CapacityFunction/Properties/Environment/Variables/RETRY_WAITS_S", GONE),
         Fault("an inbox for a dead-letter queue", "/ApiFunction/Properties/Environment/Variables/DEAD_LETTERS_URL_CAPACITY", r#"{ "Ref": "CapacityInbox" }"#),
     ]),
+    ("a parameter that changes makes another version", &[
+        Fault("a parameter that the version does not show", "/ApiFunction/Properties/Environment/Variables/MORE", r#"{ "Ref": "AlarmEmail" }"#),
+        Fault("one deep within", "/CapacityFunction/Properties/Layers", r#"[{ "Fn::If": ["OnAws", { "Ref": "SweepSchedule" }, ""] }]"#),
+        Fault("one that is not the function's any more", "/SweeperFunction/Properties/MemorySize", "256"),
+    ]),
     ("an asynchronous function says where its failures go", &[
         Fault("nowhere", "/SweeperFunctionEventInvokeConfig", GONE),
         Fault("of another version", "/SweeperFunctionEventInvokeConfig/Properties/Qualifier", r#""$LATEST""#),

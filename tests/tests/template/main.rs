@@ -43,6 +43,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("the master key is rotated and kept", outside::master_key),
     ("logs end, and every function has its own", outside::logs),
     ("functions are told what they read", outside::environment),
+    ("a parameter that changes makes another version", outside::versions),
     ("an asynchronous function says where its failures go", outside::failures),
     ("new code goes back whatever fails", outside::rollback),
     ("parameters that let in nobody, or anybody, are refused", parameters::together),

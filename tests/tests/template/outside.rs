@@ -190,6 +190,38 @@ pub(crate) fn environment(plane: &Plane) -> Vec<String> {
     wrong
 }
 
+/// The parameters that stand anywhere in a value.
+fn parameters_in<'p>(plane: &Plane, value: &'p Value, found: &mut BTreeSet<&'p str>) {
+    let of_parameter = |name: &&str| !plane.0["Parameters"][*name].is_null();
+    found.extend(reference(value).filter(of_parameter));
+    let values = value.as_object().into_iter().flat_map(|of| of.values());
+    values.chain(value.as_array().into_iter().flatten()).for_each(|value| {
+        parameters_in(plane, value, found);
+    });
+}
+
+/// A version is a function as it was when it was published, with the parameters' values of then: the
+/// alias leads past a value that changed, unless that makes another version.
+pub(crate) fn versions(plane: &Plane) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for name in FUNCTIONS {
+        let id = format!("{name}Function");
+        let mut parameters = BTreeSet::new();
+        parameters_in(plane, plane.of(&id), &mut parameters);
+        let version = plane
+            .all("AWS::Lambda::Version")
+            .find(|(_, of)| reference(&of["FunctionName"]) == Some(&id));
+        let told = version.and_then(|(_, of)| of["Description"]["Fn::Sub"].as_str());
+        let told: BTreeSet<&str> = told.unwrap_or_default().split_whitespace().collect();
+        let needed: BTreeSet<String> =
+            parameters.iter().map(|name| format!("${{{name}}}")).collect();
+        if !needed.iter().map(String::as_str).eq(told.iter().copied()) {
+            wrong.push(format!("{id}: another version for {told:?} instead of {needed:?}"));
+        }
+    }
+    wrong
+}
+
 /// A function that EventBridge or SNS calls by itself is called asynchronously: Lambda tells nobody
 /// of its failures, unless there is a destination for them.
 pub(crate) fn failures(plane: &Plane) -> Vec<String> {
