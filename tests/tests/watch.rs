@@ -54,10 +54,35 @@ fn the_plane_tells_the_watch_all_that_it_asks() {
     assert_eq!(sorted(names(told)), sorted(names(&watch["Parameters"])));
 }
 
+fn dashboard(yaml: &str) -> Value {
+    let watch = template::read(yaml).expect("readable");
+    let body = &watch["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"];
+    serde_json::from_str(body.as_str().expect("a text")).expect("JSON")
+}
+
 #[test]
 fn the_dashboard_is_json_whatever_the_planes_name_is() {
-    let watch = template::read(WATCH).expect("readable");
-    let body = &watch["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"];
-    let body: Value = serde_json::from_str(body.as_str().expect("a text")).expect("JSON");
-    assert_eq!(body["widgets"].as_array().map(Vec::len), Some(6));
+    assert_eq!(dashboard(WATCH)["widgets"].as_array().map(Vec::len), Some(6));
+}
+
+/// The plane's own metrics that the dashboard does not show.
+fn not_shown(yaml: &str) -> Vec<&'static str> {
+    let body = dashboard(yaml);
+    let widgets = body["widgets"].as_array().expect("widgets");
+    let metrics = widgets.iter().flat_map(|of| of["properties"]["metrics"].as_array());
+    let metrics: Vec<&Value> = metrics.flatten().collect();
+    let shows = |name: &str| {
+        let start = ["Eventplane", name, "Stack", "${Plane}"];
+        metrics.iter().any(|metric| (0..start.len()).all(|at| metric[at] == start[at]))
+    };
+    let own = ["LaunchDuration", "SweeperRescues", "MessagesFailed"];
+    own.into_iter().filter(|name| !shows(name)).collect()
+}
+
+#[test]
+fn the_dashboard_shows_what_the_plane_says_of_itself() {
+    assert_eq!(not_shown(WATCH), [""; 0]);
+    let of_another =
+        WATCH.replace("\"MessagesFailed\", \"Stack\"", "\"MessagesFailed\", \"Plane\"");
+    assert_eq!(not_shown(&of_another), ["MessagesFailed"]);
 }

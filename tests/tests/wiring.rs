@@ -187,6 +187,49 @@ fn every_function_is_built_from_its_crate() {
     }
 }
 
+/// The functions of which SAM would publish a version only when some of their properties change.
+fn not_always_published(yaml: &str) -> Vec<&'static str> {
+    let resources = &template::read(yaml).expect("readable")["Resources"];
+    let of =
+        |function: &str| &resources[format!("{}Function", capitalized(function))]["Properties"];
+    let all = FUNCTIONS.into_iter().chain(EXCEPTIONS);
+    let publishes = |function: &str| of(function)["AutoPublishAliasAllProperties"] == true;
+    all.filter(|function| !publishes(function)).collect()
+}
+
+#[test]
+fn whatever_changes_of_a_function_makes_a_new_version() {
+    assert_eq!(not_always_published(TEMPLATE), [""; 0]);
+    let without = TEMPLATE.replacen("      AutoPublishAliasAllProperties: true\n", "", 1);
+    assert_eq!(not_always_published(&without), ["capacity"]);
+}
+
+/// Lambda runs this many functions at once in an account, unless it was asked for more. Source:
+/// "Lambda quotas", Lambda developer guide.
+const CONCURRENCY_OF_AN_ACCOUNT: u64 = 1000;
+
+/// What the steps leave to the rest, in each environment that says how many of one step may run.
+fn left_by_the_steps(samconfig: &str) -> Vec<Option<u64>> {
+    let said = samconfig.lines().filter_map(|line| line.trim().strip_prefix("\"StepConcurrency="));
+    said.map(|said| {
+        let of_a_step: u64 = said.trim_end_matches("\",").parse().expect("a number");
+        CONCURRENCY_OF_AN_ACCOUNT.checked_sub(of_a_step * FUNCTIONS.len() as u64)
+    })
+    .collect()
+}
+
+#[test]
+fn the_steps_leave_room_for_the_api_and_the_sweeper() {
+    const SAMCONFIG: &str = include_str!("../../samconfig.toml");
+    let parameters = &template::read(TEMPLATE).expect("readable")["Parameters"];
+    let burst = parameters["ApiBurst"]["Default"].as_u64().expect("a number");
+    // As many requests at once as the API takes, beside the steps.
+    let left = left_by_the_steps(SAMCONFIG);
+    assert!(left.len() == 2 && left.iter().all(|left| *left >= Some(burst)), "{left:?}");
+    let wide = SAMCONFIG.replace("StepConcurrency=100", "StepConcurrency=200");
+    assert!(left_by_the_steps(&wide).contains(&None));
+}
+
 fn capitalized(name: &str) -> String {
     format!("{}{}", name[..1].to_uppercase(), &name[1..])
 }

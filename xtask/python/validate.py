@@ -19,7 +19,7 @@ from cloudformation_validate import (
 # What it finds and we leave, with the reason.
 LEFT = RuleFilterConfig(
     resource_types=[
-        # SAM gives a version its DeletionPolicy; versions are never replaced, only followed.
+        # SAM gives a version its DeletionPolicy; the version that another replaces is not needed.
         ResourceTypeFilter(rule_id="W3011", resource_type="AWS::Lambda::Version"),
     ]
 )

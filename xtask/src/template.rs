@@ -12,7 +12,16 @@ use std::process::Command;
 /// The expansions, by the name of their file: with the parameters that they differ by.
 pub const VARIANTS: [(&str, &[&str]); 3] = [
     ("expanded", &[]),
-    ("prod", &["CanaryDeployment=true", "Authorization=JWT", "JwtIssuer=https://issuer.example"]),
+    (
+        "prod",
+        &[
+            "CanaryDeployment=true",
+            "Authorization=JWT",
+            "JwtIssuer=https://issuer.example",
+            "JwtAudience=eventplane",
+            "TenantClaim=tenant",
+        ],
+    ),
     ("emulator", &["Endpoint=emulator", "Architecture=x86_64"]),
 ];
 

@@ -3,7 +3,8 @@
 use crate::plane::Plane;
 use serde_json::Value;
 
-/// What is wrong, where (a JSON pointer below `Resources`), and what stands there then, in JSON.
+/// What is wrong, where (a JSON pointer below `Resources`, or to `Parameters` or `Rules`), and what
+/// stands there then, in JSON.
 pub(crate) struct Fault(pub(crate) &'static str, &'static str, &'static str);
 
 impl Fault {
@@ -12,10 +13,9 @@ impl Fault {
         let &Fault(_, at, becomes) = self;
         let mut faulty = plane.clone();
         let (parent, name) = at.rsplit_once('/').expect("a pointer");
-        let parent = match parent {
-            "" => Some(&mut faulty.0["Resources"]),
-            parent => faulty.0["Resources"].pointer_mut(parent),
-        };
+        let beside = ["/Parameters", "/Rules"].iter().any(|of| parent.starts_with(of));
+        let top = if beside { &mut faulty.0 } else { &mut faulty.0["Resources"] };
+        let parent = top.pointer_mut(parent);
         let parent = parent.unwrap_or_else(|| panic!("{at}: nothing there"));
         let index = || name.parse::<usize>().expect("an index");
         let value: Option<Value> =
@@ -69,6 +69,12 @@ pub(crate) const FAULTS: &[(&str, &[Fault])] = &[
         Fault("an inbox without dead letters", "/CapacityInbox/Properties/RedrivePolicy", GONE),
         Fault("a queue in the clear", "/BusDeadLetters/Properties/SqsManagedSseEnabled", GONE),
     ]),
+    ("there is a wait for every receive but the last", &[
+        Fault("a wait too few", "/Parameters/RetryWaitsS/Default", r#""2,10,60""#),
+        Fault("a wait that is no number", "/Parameters/RetryWaitsS/Default", r#""2,10,60,5m""#),
+        Fault("a receive too many", "/CapacityInbox/Properties/RedrivePolicy/maxReceiveCount", "6"),
+        Fault("as many as one likes", "/Parameters/RetryWaitsS/AllowedPattern", r#""[0-9,]+""#),
+    ]),
     ("a message stays hidden for six times the function's timeout", &[
         Fault("a shorter time", "/NetworkInbox/Properties/VisibilityTimeout", "60"),
         Fault("the default", "/NetworkInbox/Properties/VisibilityTimeout", GONE),
@@ -104,6 +110,7 @@ pub(crate) const FAULTS: &[(&str, &[Fault])] = &[
         Fault("another's table", "/CapacityRole/Properties/Policies/0/PolicyDocument/Statement/0/Resource", r#"{ "Fn::GetAtt": ["NetworkTable", "Arn"] }"#),
         Fault("an action too many", "/NetworkRole/Properties/Policies/0/PolicyDocument/Statement/0/Action/-", r#""dynamodb:Scan""#),
         Fault("an action too few", "/NetworkRole/Properties/Policies/0/PolicyDocument/Statement/0/Action/0", GONE),
+        Fault("a wait that cannot be set", "/CapacityRole/Properties/Policies/0/PolicyDocument/Statement/2/Action/2", GONE),
         Fault("another's events", "/CapacityRole/Properties/Policies/0/PolicyDocument/Statement/1/Condition/StringEquals/events:detail-type/-", r#""NetworkConfigured""#),
         Fault("another's source", "/CapacityRole/Properties/Policies/0/PolicyDocument/Statement/1/Condition/ForAllValues:StringEquals/events:source", r#""eventplane.api""#),
         Fault("any event", "/CapacityRole/Properties/Policies/0/PolicyDocument/Statement/1/Condition", GONE),
@@ -140,22 +147,52 @@ pub(crate) const FAULTS: &[(&str, &[Fault])] = &[
     ("logs end, and every function has its own", &[
         Fault("kept for ever", "/CapacityLogs/Properties/RetentionInDays", GONE),
         Fault("another's log", "/CapacityFunction/Properties/LoggingConfig/LogGroup", r#"{ "Ref": "NetworkLogs" }"#),
+        Fault("no lines of debugging", "/CapacityFunction/Properties/LoggingConfig/ApplicationLogLevel", GONE),
+        Fault("no metrics", "/ApiFunction/Properties/LoggingConfig/ApplicationLogLevel", r#""WARN""#),
         Fault("the platform's lines", "/CapacityFunction/Properties/LoggingConfig/SystemLogLevel", GONE),
     ]),
     ("functions are told what they read", &[
         Fault("no table", "/CapacityFunction/Properties/Environment/Variables/TABLE_CAPACITY", GONE),
         Fault("another's table", "/CapacityFunction/Properties/Environment/Variables/TABLE_CAPACITY", r#"{ "Ref": "NetworkTable" }"#),
         Fault("something else", "/CapacityFunction/Properties/Environment/Variables/TABLE_NETWORK", r#"{ "Ref": "NetworkTable" }"#),
+        Fault("another's inbox", "/CapacityFunction/Properties/Environment/Variables/INBOX_URL", r#"{ "Ref": "NetworkInbox" }"#),
+        Fault("no waits", "/CapacityFunction/Properties/Environment/Variables/RETRY_WAITS_S", GONE),
         Fault("an inbox for a dead-letter queue", "/ApiFunction/Properties/Environment/Variables/DEAD_LETTERS_URL_CAPACITY", r#"{ "Ref": "CapacityInbox" }"#),
+    ]),
+    ("a parameter that changes makes another version", &[
+        Fault("a parameter that the version does not show", "/ApiFunction/Properties/Environment/Variables/MORE", r#"{ "Ref": "AlarmEmail" }"#),
+        Fault("one deep within", "/CapacityFunction/Properties/Layers", r#"[{ "Fn::If": ["OnAws", { "Ref": "SweepSchedule" }, ""] }]"#),
+        Fault("one that is not the function's any more", "/SweeperFunction/Properties/MemorySize", "256"),
     ]),
     ("an asynchronous function says where its failures go", &[
         Fault("nowhere", "/SweeperFunctionEventInvokeConfig", GONE),
         Fault("of another version", "/SweeperFunctionEventInvokeConfig/Properties/Qualifier", r#""$LATEST""#),
     ]),
+    ("new code goes back whatever fails", &[
+        Fault("no failed messages", "/RollbackAlarm/Properties/Metrics/1", GONE),
+        Fault("failed messages of every stack", "/RollbackAlarm/Properties/Metrics/1/MetricStat/Metric/Dimensions", GONE),
+        Fault("the metric of REST APIs", "/RollbackAlarm/Properties/Metrics/2/MetricStat/Metric/MetricName", r#""5XXError""#),
+        Fault("a function too few", "/RollbackAlarm/Properties/Metrics/3", GONE),
+        Fault("an average", "/RollbackAlarm/Properties/Metrics/1/MetricStat/Stat", r#""Average""#),
+        Fault("the largest alone", "/RollbackAlarm/Properties/Metrics/0/Expression", r#""MAX(METRICS())""#),
+    ]),
+    ("parameters that let in nobody, or anybody, are refused", &[
+        Fault("tokens without an issuer", "/Rules/TokensHaveAnIssuer/Assertions/0", GONE),
+        Fault("tokens for anybody", "/Rules/TokensHaveAnIssuer/Assertions/1", GONE),
+        Fault("hosts' tokens without an issuer", "/Rules/TokensHaveAnIssuer/RuleCondition/Fn::Or/1", GONE),
+        Fault("tokens of no tenant", "/Rules/TokensAreOfATenant", GONE),
+        Fault("a claim without tokens", "/Rules/ClaimsAreOfTokens", GONE),
+        Fault("hosts that are tenants", "/Rules/HostsAreNoTenants", GONE),
+        Fault("hosts that are never of the one tenant", "/Rules/HostsAreNoTenants/Assertions/0/Assert/Fn::Or/1", GONE),
+    ]),
     ("routes ask who is there, and lead to the alias", &[
         Fault("an open route", "/ApiRoute/Properties/AuthorizationType", r#""NONE""#),
         Fault("a host's route in the people's slot", "/HostReportsRoute/Properties/AuthorizationType", r#"{ "Ref": "Authorization" }"#),
+        Fault("an operator's route in the people's slot", "/DeadLetterRoute/Properties/AuthorizationType", r#"{ "Ref": "Authorization" }"#),
+        Fault("an operator's route that is asked for people's tokens", "/HostCapacityRoute/Properties/AuthorizerId/Fn::If/0", r#""PeopleUseJwt""#),
+        Fault("a route to nowhere", "/HostRoute/Properties/Target", GONE),
         Fault("a route too few", "/HostReportsRoute", GONE),
+        Fault("an operator's route too few", "/HostListRoute", GONE),
         Fault("past the alias", "/ApiIntegration/Properties/IntegrationUri", r#"{ "Fn::GetAtt": ["ApiFunction", "Arn"] }"#),
         Fault("no access log", "/ApiStage/Properties/AccessLogSettings", GONE),
         Fault("no limit", "/ApiStage/Properties/DefaultRouteSettings/ThrottlingRateLimit", GONE),

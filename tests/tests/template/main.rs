@@ -5,6 +5,7 @@
 
 mod faults;
 mod outside;
+mod parameters;
 mod plane;
 mod queues;
 mod roles;
@@ -29,6 +30,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("every target of a rule has dead letters and a retry policy", rules::targets),
     ("every queue that EventBridge writes to lets it", queues::policies),
     ("an inbox is kept less long than its dead letters, and tried five times", queues::inboxes),
+    ("there is a wait for every receive but the last", queues::waits),
     ("a message stays hidden for six times the function's timeout", queues::visibility),
     ("every event has a rule or is terminal", rules::events),
     ("every rule has a publisher of all that it hears, and no other source", rules::publishers),
@@ -41,7 +43,10 @@ const CHECKS: &[(&str, Check)] = &[
     ("the master key is rotated and kept", outside::master_key),
     ("logs end, and every function has its own", outside::logs),
     ("functions are told what they read", outside::environment),
+    ("a parameter that changes makes another version", outside::versions),
     ("an asynchronous function says where its failures go", outside::failures),
+    ("new code goes back whatever fails", outside::rollback),
+    ("parameters that let in nobody, or anybody, are refused", parameters::together),
     ("routes ask who is there, and lead to the alias", outside::routes),
     ("an emulator is not asked for what it does not know", outside::emulator),
 ];

@@ -108,6 +108,11 @@ pub(crate) fn logs(plane: &Plane) -> Vec<String> {
         if logging["LogFormat"] != "JSON" || logging["SystemLogLevel"] != "WARN" {
             wrong.push(format!("{name}Function: pays for the platform's lines"));
         }
+        // What has no level counts as INFO, and so do metrics: at WARN they would be dropped.
+        // Source: "Log-level filtering", Lambda developer guide.
+        if logging["ApplicationLogLevel"] != "TRACE" {
+            wrong.push(format!("{name}Function: Lambda drops lines that RUST_LOG lets through"));
+        }
     }
     wrong
 }
@@ -127,7 +132,8 @@ fn read(name: &str) -> BTreeSet<String> {
             }
         }
         step => {
-            reads(&["DEAD_LETTERS_URL", &format!("TABLE_{}", step.to_uppercase())]);
+            reads(&["STACK_NAME", "INBOX_URL", "DEAD_LETTERS_URL", "RETRY_WAITS_S"]);
+            reads(&[&format!("TABLE_{}", step.to_uppercase())]);
             match step {
                 "Storage" | "Security" => reads(&["MASTER_KEY_ID"]),
                 "Instances" => reads(&["LAUNCH_DEADLINE_S"]),
@@ -150,6 +156,8 @@ fn stands_for(function: &str, variable: &str) -> Value {
         "LAUNCH_DEADLINE_S" => reference("LaunchDeadlineS".into()),
         "TENANT_CLAIM" => reference("TenantClaim".into()),
         "MASTER_KEY_ID" => json!({ "Fn::GetAtt": ["MasterKey", "Arn"] }),
+        "RETRY_WAITS_S" => reference("RetryWaitsS".into()),
+        "INBOX_URL" => reference(format!("{function}Inbox")),
         "DEAD_LETTERS_URL" => reference(format!("{function}DeadLetters")),
         _ => match (of("TABLE_"), of("INBOX_URL_"), of("DEAD_LETTERS_URL_")) {
             (Some(step), ..) => reference(format!("{step}Table")),
@@ -182,6 +190,38 @@ pub(crate) fn environment(plane: &Plane) -> Vec<String> {
     wrong
 }
 
+/// The parameters that stand anywhere in a value.
+fn parameters_in<'p>(plane: &Plane, value: &'p Value, found: &mut BTreeSet<&'p str>) {
+    let of_parameter = |name: &&str| !plane.0["Parameters"][*name].is_null();
+    found.extend(reference(value).filter(of_parameter));
+    let values = value.as_object().into_iter().flat_map(|of| of.values());
+    values.chain(value.as_array().into_iter().flatten()).for_each(|value| {
+        parameters_in(plane, value, found);
+    });
+}
+
+/// A version is a function as it was when it was published, with the parameters' values of then: the
+/// alias leads past a value that changed, unless that makes another version.
+pub(crate) fn versions(plane: &Plane) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for name in FUNCTIONS {
+        let id = format!("{name}Function");
+        let mut parameters = BTreeSet::new();
+        parameters_in(plane, plane.of(&id), &mut parameters);
+        let version = plane
+            .all("AWS::Lambda::Version")
+            .find(|(_, of)| reference(&of["FunctionName"]) == Some(&id));
+        let told = version.and_then(|(_, of)| of["Description"]["Fn::Sub"].as_str());
+        let told: BTreeSet<&str> = told.unwrap_or_default().split_whitespace().collect();
+        let needed: BTreeSet<String> =
+            parameters.iter().map(|name| format!("${{{name}}}")).collect();
+        if !needed.iter().map(String::as_str).eq(told.iter().copied()) {
+            wrong.push(format!("{id}: another version for {told:?} instead of {needed:?}"));
+        }
+    }
+    wrong
+}
+
 /// A function that EventBridge or SNS calls by itself is called asynchronously: Lambda tells nobody
 /// of its failures, unless there is a destination for them.
 pub(crate) fn failures(plane: &Plane) -> Vec<String> {
@@ -204,16 +244,70 @@ pub(crate) fn failures(plane: &Plane) -> Vec<String> {
     wrong
 }
 
+/// What sends new code back: whatever fails shows in one of these.
+fn failures_seen() -> BTreeSet<String> {
+    let calls = FUNCTIONS.iter().map(|name| name.to_lowercase());
+    let calls = calls.map(|name| format!("AWS/Lambda Errors ${{AWS::StackName}}-{name}"));
+    let others = ["Eventplane MessagesFailed AWS::StackName", "AWS/ApiGateway 5xx Api"];
+    calls.chain(others.map(str::to_owned)).collect()
+}
+
+pub(crate) fn rollback(plane: &Plane) -> Vec<String> {
+    let metrics = each(&plane.of("RollbackAlarm")["Metrics"]);
+    let sums = metrics.iter().filter(|of| of["Expression"] == "SUM(METRICS())").count();
+    let mut wrong = Vec::new();
+    let mut seen = BTreeSet::new();
+    for of in metrics.iter().map(|of| &of["MetricStat"]).filter(|of| !of.is_null()) {
+        let (metric, dimension) = (&of["Metric"], &of["Metric"]["Dimensions"][0]["Value"]);
+        let of_what = dimension["Fn::Sub"].as_str().or(reference(dimension)).unwrap_or_default();
+        let name = |field: &str| metric[field].as_str().unwrap_or_default();
+        seen.insert(format!("{} {} {of_what}", name("Namespace"), name("MetricName")));
+        if of["Stat"] != "Sum" {
+            wrong.push(format!("RollbackAlarm: {of_what} is not counted"));
+        }
+    }
+    // "Limits", CloudWatch user guide, on alarms.
+    if sums != 1 || seen.len() > 10 {
+        wrong.push("RollbackAlarm: not one sum of ten metrics at most".to_owned());
+    }
+    let expected = failures_seen();
+    wrong.extend(expected.difference(&seen).map(|of| format!("RollbackAlarm overlooks {of}")));
+    wrong.extend(seen.difference(&expected).map(|of| format!("RollbackAlarm counts {of}")));
+    wrong
+}
+
+/// What only hosts and operators ask. Everything else is for tenants too.
+const OF_HOSTS_AND_OPERATORS: [&str; 8] = [
+    "ANY /v1/dead-letters",
+    "ANY /v1/dead-letters/{proxy+}",
+    "ANY /v1/hosts/{host_id}",
+    "ANY /v1/hosts/{host_id}/assignments",
+    "ANY /v1/hosts/{host_id}/reports",
+    "GET /v1/capacity",
+    "GET /v1/hosts",
+    "POST /v1/hosts",
+];
+
 pub(crate) fn routes(plane: &Plane) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut keys = BTreeSet::new();
     for (id, route) in plane.all("AWS::ApiGatewayV2::Route") {
         let key = route["RouteKey"].as_str().unwrap_or_default();
         keys.insert(key);
-        let of_hosts = key.contains("/v1/hosts");
-        let slot = if of_hosts { "HostAuthorization" } else { "Authorization" };
-        if reference(&route["AuthorizationType"]) != Some(slot) {
+        let (slot, tokens) = match key {
+            "$default" => ("Authorization", "PeopleUseJwt"),
+            _ => ("HostAuthorization", "HostsUseJwt"),
+        };
+        let authorizer =
+            json!({ "Fn::If": [tokens, { "Ref": "ApiTokens" }, { "Ref": "AWS::NoValue" }] });
+        if reference(&route["AuthorizationType"]) != Some(slot)
+            || route["AuthorizerId"] != authorizer
+        {
             wrong.push(format!("{id}: whoever calls {key} is not asked by {slot}"));
+        }
+        let target = json!({ "Fn::Sub": "integrations/${ApiIntegration}" });
+        if route["Target"] != target {
+            wrong.push(format!("{id}: leads elsewhere"));
         }
     }
     for (slot, default) in [("Authorization", "AWS_IAM"), ("HostAuthorization", "AWS_IAM")] {
@@ -222,12 +316,7 @@ pub(crate) fn routes(plane: &Plane) -> Vec<String> {
             wrong.push(format!("{slot}: lets anybody in"));
         }
     }
-    let expected = BTreeSet::from([
-        "$default",
-        "ANY /v1/hosts/{host_id}/assignments",
-        "ANY /v1/hosts/{host_id}/reports",
-        "POST /v1/hosts",
-    ]);
+    let expected: BTreeSet<&str> = OF_HOSTS_AND_OPERATORS.into_iter().chain(["$default"]).collect();
     if keys != expected {
         wrong.push(format!("routes {keys:?}"));
     }

@@ -101,6 +101,26 @@ pub(crate) fn inboxes(plane: &Plane) -> Vec<String> {
     wrong
 }
 
+pub(crate) fn waits(plane: &Plane) -> Vec<String> {
+    let waits = &plane.0["Parameters"]["RetryWaitsS"];
+    let default = waits["Default"].as_str().unwrap_or_default();
+    let count = default.split(',').filter(|wait| wait.parse::<u64>().is_ok()).count() as u64;
+    let mut wrong = Vec::new();
+    for (id, queue) in plane.all("AWS::SQS::Queue") {
+        let receives = &queue["RedrivePolicy"]["maxReceiveCount"];
+        if receives.as_u64().is_some_and(|receives| receives != count + 1) {
+            wrong.push(format!("{id}: {receives} receives, with {count} waits between them"));
+        }
+    }
+    // Whoever gives others gives as many, and none longer than the 12 hours that SQS hides a
+    // message. Source: "Amazon SQS visibility timeout", SQS developer guide.
+    let pattern = format!("[0-9]{{1,4}}(,[0-9]{{1,4}}){{{}}}", count.saturating_sub(1));
+    if waits["AllowedPattern"] != pattern {
+        wrong.push(format!("RetryWaitsS: its pattern is not {pattern}"));
+    }
+    wrong
+}
+
 /// The function behind a mapping: what is mapped is its alias.
 fn mapped<'p>(plane: &'p Plane, mapping: &Value) -> Option<&'p str> {
     let alias = reference(&mapping["FunctionName"])?;

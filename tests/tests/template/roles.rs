@@ -76,6 +76,8 @@ fn needed(function: &str) -> Grants {
             }
             let reads = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"];
             grant(&mut grants, &format!("{step}Inbox"), &reads);
+            // What failed for a passing reason is tried again sooner, or later, than the rest.
+            grant(&mut grants, &format!("{step}Inbox"), &["sqs:ChangeMessageVisibility"]);
             grant(&mut grants, &format!("{step}DeadLetters"), &["sqs:SendMessage"]);
         }
     }
