@@ -183,7 +183,7 @@ pub(crate) const FAULTS: &[(&str, &[Fault])] = &[
         Fault("tokens of no tenant", "/Rules/TokensAreOfATenant", GONE),
         Fault("a claim without tokens", "/Rules/ClaimsAreOfTokens", GONE),
         Fault("hosts that are tenants", "/Rules/HostsAreNoTenants", GONE),
-        Fault("hosts that are never of the one tenant", "/Rules/HostsAreNoTenants/Assertions/0/Assert/Fn::Or/1", GONE),
+        Fault("hosts that are never of the one tenant", "/Rules/HostsAreNoTenants/Assertions/0/Assert/Fn::Equals/1", r#""""#),
     ]),
     ("routes ask who is there, and lead to the alias", &[
         Fault("an open route", "/ApiRoute/Properties/AuthorizationType", r#""NONE""#),

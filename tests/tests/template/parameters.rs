@@ -53,18 +53,18 @@ pub(crate) fn together(plane: &Plane) -> Vec<String> {
         ([people, &["TenantClaim="]].concat(), true),
         // Nobody's token is looked at.
         (vec!["TenantClaim=tenant"], true),
-        (vec!["TenantClaim=*"], true),
+        (vec!["TenantClaim=*"], false),
         ([hosts, &["TenantClaim=tenant"]].concat(), true),
-        ([hosts, &["TenantClaim=*"]].concat(), true),
+        ([hosts, &["TenantClaim=*"]].concat(), false),
         // Every host would be a tenant, and refused.
         ([people, hosts, &["TenantClaim=tenant"]].concat(), true),
         ([people, hosts, &["TenantClaim=*"]].concat(), false),
-        (hosts.to_vec(), false),
+        (hosts.to_vec(), true),
         // Whose tokens, and for whom?
         ([&people[..2], &["TenantClaim=tenant"]].concat(), true),
         ([&people[..1], &people[2..], &["TenantClaim=tenant"]].concat(), true),
-        (hosts[..2].to_vec(), true),
-        (vec![hosts[0], hosts[2]], true),
+        ([&hosts[..2], &["TenantClaim=*"]].concat(), true),
+        (vec![hosts[0], hosts[2], "TenantClaim=*"], true),
     ] {
         if is_refused(plane, &given) != refused {
             let does = if refused { "takes" } else { "refuses" };

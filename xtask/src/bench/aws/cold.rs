@@ -52,6 +52,8 @@ impl Cold {
             .env("BUS_NAME", "bench")
             .env("MASTER_KEY_ID", "bench")
             .env("DEAD_LETTERS_URL", "https://sqs.us-east-1.amazonaws.com/0/bench")
+            .env("INBOX_URL", "https://sqs.us-east-1.amazonaws.com/0/bench")
+            .env("RETRY_WAITS_S", "1,1,1,1")
             .env("LAUNCH_DEADLINE_S", "60")
             .envs(FUNCTIONS.map(|name| (format!("TABLE_{}", name.to_uppercase()), "bench")))
             .stdin(Stdio::null())
