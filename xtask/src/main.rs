@@ -25,7 +25,7 @@ enum Task {
     /// Builds the functions for Lambda, where `template.yaml` looks for them
     BuildLambda(lambda::Options),
     /// Deploys the template with the real functions on an emulator of AWS, and uses it
-    E2e,
+    E2e(e2e::Options),
     /// Prints how fast the plane is, and what that costs
     Bench(bench::Options),
     /// The server that the bench measures
@@ -49,7 +49,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test => test::run_all(),
         Task::Template(options) => template::check(&options),
         Task::BuildLambda(options) => lambda::build(&options),
-        Task::E2e => e2e::run_all(),
+        Task::E2e(options) => e2e::run_all(options),
         Task::Bench(options) if cfg!(debug_assertions) => bench::run_optimized(&options),
         // One thread for the clients: the cores are the server's.
         Task::Bench(options) => {

@@ -22,7 +22,7 @@ pub fn run_all() -> Result<()> {
     say("the template");
     template::check(&template::Options::default()).context("cargo xtask template")?;
     say("end to end");
-    e2e::run_all().context("cargo xtask e2e")?;
+    e2e::run_all(e2e::Options::default()).context("cargo xtask e2e")?;
     say("all tests have passed");
     Ok(())
 }

@@ -42,7 +42,7 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 pub const WAIT_S_MAX: u64 = 30;
 
 /// The tables that the api reads: all that the functions have.
-pub const TABLES: &[Table] = &[
+pub const TABLES: [Table; 6] = [
     eventplane_capacity::TABLE,
     eventplane_network::TABLE,
     eventplane_storage::TABLE,

@@ -11,16 +11,11 @@ use eventplane_storage::Storage;
 use eventplane_store::Table;
 use std::sync::Arc;
 
-/// All tables.
-pub const TABLES: &[Table] = &[
-    eventplane_capacity::TABLE,
-    eventplane_network::TABLE,
-    eventplane_storage::TABLE,
-    eventplane_security::TABLE,
-    eventplane_handoff::TABLE,
-    eventplane_instances::TABLE,
-    eventplane_local::bus::DEAD_LETTERS,
-];
+/// All tables: those of the functions, and the local bus's own.
+pub const TABLES: &[Table] = &{
+    let [a, b, c, d, e, f] = eventplane_api::TABLES;
+    [a, b, c, d, e, f, eventplane_local::bus::DEAD_LETTERS]
+};
 
 /// All functions that hear events, on these ports. `launch_deadline_ms` is how long a new placement
 /// has until it must run.

@@ -2,19 +2,10 @@
 
 use crate::plane::{Plane, arn_of, each, reference, texts};
 use crate::{FUNCTIONS, STEPS};
-use eventplane_store::{Index, Table};
+use eventplane_api::TABLES;
+use eventplane_store::Index;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-
-/// The tables, as the code knows them.
-const TABLES: [Table; 6] = [
-    eventplane_capacity::TABLE,
-    eventplane_network::TABLE,
-    eventplane_storage::TABLE,
-    eventplane_security::TABLE,
-    eventplane_handoff::TABLE,
-    eventplane_instances::TABLE,
-];
 
 /// What the emulator refuses, or only plays at: not asked for there.
 const UNKNOWN_TO_EMULATORS: [&str; 4] =

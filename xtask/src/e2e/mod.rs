@@ -12,8 +12,10 @@ mod tap;
 use crate::lambda;
 use crate::python::run;
 use anyhow::{Context, Result};
-use emulator::{Emulator, with_account};
+use clap::Args;
+use emulator::{Emulator, REGION, with_account};
 use site::Site;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 use tap::Tap;
@@ -35,11 +37,19 @@ const SCENARIOS: [(&str, Scenario); 7] = [
     ("nothing is left", scenarios::nothing_is_left),
 ];
 
-/// Builds, deploys, and runs the contract suite and all scenarios.
+/// What to do with it.
+#[derive(Debug, Default, Clone, Copy, Args)]
+pub struct Options {
+    /// Only deploy, with simulated hosts, and stay for whoever wants to use it
+    #[arg(long)]
+    pub stay: bool,
+}
+
+/// Builds, deploys, and runs the contract suite and all scenarios; or stays.
 ///
 /// # Errors
 /// What cannot be built or deployed, or the first scenario that fails.
-pub fn run_all() -> Result<()> {
+pub fn run_all(options: Options) -> Result<()> {
     let begun = Instant::now();
     let say = |what: &str| eprintln!("e2e: {what} ({} s)", begun.elapsed().as_secs());
     say("building the functions");
@@ -57,11 +67,31 @@ pub fn run_all() -> Result<()> {
     let dir = TempDir::new()?;
     say("starting the emulator");
     let emulator = Emulator::start(dir.path())?;
-    let outcome = on(&emulator, &dir, &say);
+    let outcome = match options.stay {
+        true => stay(&emulator, &dir),
+        false => on(&emulator, &dir, &say),
+    };
     if outcome.is_err() {
         tell_log(&emulator);
     }
     outcome
+}
+
+/// The command, built as it is for AWS.
+fn command() -> PathBuf {
+    crate::workspace().join("target/debug/eventplane")
+}
+
+fn stay(emulator: &Emulator, dir: &TempDir) -> Result<()> {
+    let site = Site::deploy(emulator, command(), dir.path())?;
+    eprintln!("deployed, with simulated hosts. In another terminal:\n");
+    eprintln!("  export AWS_ENDPOINT_URL={} AWS_REGION={REGION}", emulator.endpoint());
+    eprintln!("  export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test");
+    eprintln!("  export EVENTPLANE_SIGN=1 EVENTPLANE_ENDPOINT='{}'", site.endpoint());
+    eprintln!("  {} launch t3.micro --wait\n", command().display());
+    eprintln!("Its log is {}. Enter ends it.", emulator.log().display());
+    std::io::stdin().read_line(&mut String::new())?;
+    Ok(())
 }
 
 fn on(emulator: &Emulator, dir: &TempDir, say: &dyn Fn(&str)) -> Result<()> {
@@ -72,8 +102,7 @@ fn on(emulator: &Emulator, dir: &TempDir, say: &dyn Fn(&str)) -> Result<()> {
     with_account(&mut contract, emulator.endpoint());
     run(&mut contract)?;
     say("deploying template.yaml");
-    let command = crate::workspace().join("target/debug/eventplane");
-    let site = Site::deploy(emulator, command, dir.path())?;
+    let site = Site::deploy(emulator, command(), dir.path())?;
     let tap = Tap::on(&site)?;
     for (what, scenario) in SCENARIOS {
         scenario(&site, &tap).with_context(|| what.to_owned())?;

@@ -57,6 +57,11 @@ impl<'e> Site<'e> {
         Ok(site)
     }
 
+    /// Where its HTTP API is.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     /// The command, with these words: signing, as the API asks for.
     fn eventplane(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.command);
