@@ -28,8 +28,8 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
 /// The root certificates of AWS's endpoints. Reading these five instead of the system's hundreds
 /// saves milliseconds of every cold start.
 ///
-/// Source: "Amazon Trust Services repository" (amazontrust.com), and "Certificate authorities" of
-/// AWS's "How to prepare for AWS's move to its own certificate authority".
+/// Source: "How to Prepare for AWS's Move to Its Own Certificate Authority", AWS security blog; the
+/// certificates are those of Amazon Trust Services' repository.
 const ROOTS: [&[u8]; 5] = [
     include_bytes!("../roots/Amazon_Root_CA_1.pem"),
     include_bytes!("../roots/Amazon_Root_CA_2.pem"),
