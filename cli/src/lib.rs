@@ -117,7 +117,8 @@ async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
 fn log(verb: &Verb) {
     let unless_told = match verb {
         Verb::Demo { .. } => "error",
-        _ => "warn",
+        // Places where nobody keeps region or credentials are no news: what is missing is said once.
+        _ => "warn,aws_config=off",
     };
     let filter = EnvFilter::try_from_env("EVENTPLANE_LOG");
     let filter = filter.unwrap_or_else(|_| EnvFilter::new(unless_told));
