@@ -10,9 +10,9 @@ pub const FUNCTIONS: [&str; 8] =
     ["api", "capacity", "handoff", "instances", "network", "security", "storage", "sweeper"];
 
 /// The most bytes of a function's zip: a cold start reads all of it.
-const ZIP_BYTES_MAX: u64 = 3_000_000;
+const ZIP_BYTES_MAX: u64 = 3 << 20;
 /// The same of the api: it has the routes of everything, and the description of each.
-const API_ZIP_BYTES_MAX: u64 = 4_000_000;
+const API_ZIP_BYTES_MAX: u64 = 4 << 20;
 
 /// How to build.
 #[derive(Debug, Default, Clone, Args)]
