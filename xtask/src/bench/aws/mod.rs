@@ -15,6 +15,7 @@ use crate::python::{Tools, run};
 use anyhow::Result;
 use cold::{Cold, Start};
 use eventplane_cost::launch::{Phase, WAYS, lines, usd};
+use eventplane_cost::prices::Price;
 use stub::Aws;
 use tempfile::TempDir;
 
@@ -62,13 +63,14 @@ fn costs() {
         for way in WAYS {
             let total = usd(phase, way, MILLION);
             say(&format!("  {way:?}: ${total:.2}"));
-            for line in lines(phase, way, MILLION) {
+            for line in lines(phase, way, MILLION).iter().filter(|line| line.count > 0.0) {
                 say(&format!("    {:<44} {:>14.0}  ${:.2}", line.what, line.count, line.usd));
             }
         }
     }
     say("prices, in us-east-1:");
     for price in eventplane_cost::prices::ALL {
-        say(&format!("  {price:?}"));
+        let Price { what, usd, per, page, known } = price;
+        say(&format!("  {what}: ${usd} for {per:.0} ({known:?}, {page})"));
     }
 }
