@@ -144,6 +144,22 @@ pub(super) fn nothing_is_left(site: &Site, _: &Tap) -> Result<()> {
     Ok(())
 }
 
+/// The stack goes, its data stays; and goes when its owner says so.
+pub(super) fn data_outlives_the_stack(site: &Site, _: &Tap) -> Result<()> {
+    let tables = |site: &Site| -> Result<usize> {
+        let all = site.emulator.call("dynamodb", "list_tables", &json!({}))?;
+        let names = all["TableNames"].as_array().cloned().unwrap_or_default();
+        let is_ours = |name: &&Value| name.as_str().is_some_and(|name| name.contains("Table"));
+        Ok(names.iter().filter(is_ours).count())
+    };
+    ensure!(tables(site)? == 6, "each function with a receipt has its table");
+    ensure!(site.purge_data().is_err(), "data is not deleted under a stack that stands");
+    site.delete()?;
+    ensure!(tables(site)? == 6, "the tables went with the stack");
+    site.purge_data()?;
+    site.until("the tables are deleted", |site| Ok(tables(site)? == 0))
+}
+
 /// Puts bodies into a function's inbox, past the bus.
 fn send(site: &Site, inbox: &str, bodies: &[String]) -> Result<()> {
     let url = site.resource(&format!("{inbox}Inbox"))?;

@@ -222,6 +222,33 @@ impl<'e> Site<'e> {
         self.emulator.call("sqs", "purge_queue", &arguments).map(drop)
     }
 
+    /// Deletes the stack.
+    ///
+    /// # Errors
+    /// When it does not go.
+    pub(super) fn delete(&self) -> Result<()> {
+        let stack = json!({ "StackName": STACK });
+        self.emulator.call("cloudformation", "delete_stack", &stack)?;
+        self.until("the stack is deleted", |site| {
+            let Ok(stacks) = site.emulator.call("cloudformation", "describe_stacks", &stack) else {
+                return Ok(true);
+            };
+            let status = &stacks["Stacks"][0]["StackStatus"];
+            Ok(status.is_null() || status == "DELETE_COMPLETE")
+        })
+    }
+
+    /// Deletes what the stack has left, as its owner would.
+    ///
+    /// # Errors
+    /// When the command refuses.
+    pub(super) fn purge_data(&self) -> Result<()> {
+        let words = ["purge", "--stack", STACK, "--yes-delete", STACK];
+        let output = self.eventplane(&words).output()?;
+        ensure!(output.status.success(), "eventplane purge: {}", told(&output));
+        Ok(())
+    }
+
     /// How many messages a queue has, hidden ones included.
     ///
     /// # Errors
