@@ -54,6 +54,19 @@ fn the_plane_tells_the_watch_all_that_it_asks() {
     assert_eq!(sorted(names(told)), sorted(names(&watch["Parameters"])));
 }
 
+/// An alarm that computes pays for each metric that it computes from.
+#[test]
+fn the_cost_at_rest_knows_every_metric_that_an_alarm_looks_at() {
+    let alarms =
+        resources(WATCH).into_iter().filter(|(_, of)| of["Type"] == "AWS::CloudWatch::Alarm");
+    let metrics = |alarm: &Value| match alarm["Metrics"].as_array() {
+        Some(metrics) => metrics.iter().filter(|of| of["MetricStat"].is_object()).count(),
+        None => 1,
+    };
+    let metrics: usize = alarms.map(|(_, alarm)| metrics(&alarm["Properties"])).sum();
+    assert_eq!(metrics as u64, eventplane_cost::ALARMS);
+}
+
 fn dashboard(yaml: &str) -> Value {
     let watch = template::read(yaml).expect("readable");
     let body = &watch["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"];
