@@ -10,6 +10,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// The namespace of all metrics.
@@ -29,24 +30,32 @@ pub(crate) fn start(filter: Option<String>, stack: Option<String>) {
         .with_span_list(false)
         .with_filter(filter)
         .with_filter(filter_fn(|of| of.target() != METRIC));
-    let metrics = Metrics { stack: stack.unwrap_or_else(|| "local".to_owned()) };
-    let metrics = metrics.with_filter(filter_fn(|of| of.target() == METRIC));
+    let metrics = metrics(stack.unwrap_or_else(|| "local".to_owned()), |line| {
+        // A metric that cannot be written is no reason to fail.
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
+    });
     // A second start, as in tests, leaves the first.
     let _ = tracing_subscriber::registry().with(lines).with(metrics).try_init();
 }
 
-/// Writes what the engine's `metric` says.
+/// Writes what the engine's `metric` says, and nothing else.
 struct Metrics {
     stack: String,
+    write: fn(&Value),
+}
+
+fn metrics<S>(stack: String, write: fn(&Value)) -> impl Layer<S>
+where
+    S: Subscriber + for<'s> LookupSpan<'s>,
+{
+    Metrics { stack, write }.with_filter(filter_fn(|of| of.target() == METRIC))
 }
 
 impl<S: Subscriber> Layer<S> for Metrics {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut metric = Metric::default();
         event.record(&mut metric);
-        let line = metric.line(&self.stack, SystemClock.now().0);
-        // A metric that cannot be written is no reason to fail.
-        let _ = writeln!(std::io::stdout().lock(), "{line}");
+        (self.write)(&metric.line(&self.stack, SystemClock.now().0));
     }
 }
 
@@ -94,6 +103,7 @@ impl Visit for Metric {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Mutex;
 
     #[test]
     fn a_metric_is_a_line_that_cloudwatch_reads() {
@@ -115,5 +125,24 @@ mod tests {
             "LaunchDuration": 87,
         });
         assert_eq!(metric.line("site-1", 5), expected);
+    }
+
+    #[test]
+    fn what_the_engine_says_is_written_and_nothing_else() {
+        static LINES: Mutex<Vec<Value>> = Mutex::new(Vec::new());
+        let keep = |line: &Value| LINES.lock().expect("no panic holds it").push(line.clone());
+        let layers = tracing_subscriber::registry().with(metrics("site-1".to_owned(), keep));
+        tracing::subscriber::with_default(layers, || {
+            tracing::info!("a line for people");
+            eventplane_engine::metric("SweeperRescues", "Count", 3);
+        });
+        let lines = LINES.lock().expect("no panic holds it").clone();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(
+            (&lines[0]["SweeperRescues"], &lines[0]["Stack"]),
+            (&json!(3), &json!("site-1"))
+        );
+        let metrics = &lines[0]["_aws"]["CloudWatchMetrics"][0]["Metrics"][0];
+        assert_eq!(*metrics, json!({ "Name": "SweeperRescues", "Unit": "Count" }));
     }
 }
