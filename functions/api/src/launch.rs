@@ -107,13 +107,11 @@ async fn launch(
     let trace = headers.get("traceparent").and_then(|value| value.to_str().ok());
     let trace = trace.filter(|trace| is_traceparent(trace));
     let is_dry = request.dry_run == Some(true);
+    request.client_token.as_deref().map_or(Ok(()), token::check)?;
     // A token that was used answers as it did, also when what it named is gone by now.
     let used = if is_dry { None } else { answered(&api, &request).await? };
     if let Some(before) = used {
         return answer_again(&api, &before, trace).await;
-    }
-    if api.options.tenant_of_request {
-        welcome(&api).await?;
     }
     let plan = plan(&api, &request).await?;
     if is_dry {
@@ -121,6 +119,9 @@ async fn launch(
         return Err(
             Refusal::invalid("DryRunOperation", message).status(StatusCode::PRECONDITION_FAILED)
         );
+    }
+    if api.options.tenant_of_request {
+        welcome(&api).await?;
     }
     for _ in 0..TRIES_MAX {
         if let Some(written) = write(&api, &request, &plan).await? {
@@ -157,7 +158,6 @@ fn is_traceparent(text: &str) -> bool {
 /// What the request's token was answered, if it has one that was used.
 async fn answered(api: &Api, request: &LaunchRequest) -> Result<Option<Answered>, Refusal> {
     let Some(token) = &request.client_token else { return Ok(None) };
-    token::check(token)?;
     Answered::find(&*api.ports.store, &api.options.tenant, token, request).await
 }
 

@@ -138,15 +138,23 @@ impl SqsDeadLetters {
         mut enough: impl FnMut(&Message, usize) -> bool,
     ) -> Result<Vec<Message>, Fault> {
         let (mut seen, mut ids, mut empty) = (Vec::new(), HashSet::new(), 0);
-        'looking: while empty < EMPTY_RECEIVES_MAX {
-            let mut is_new = false;
-            for message in self.receive(of, BATCH_MAX).await? {
-                let id = message.message_id().unwrap_or_default().to_owned();
-                is_new |= ids.insert(id);
-                seen.push(message);
-                if enough(&seen[seen.len() - 1], ids.len()) {
-                    break 'looking;
+        while empty < EMPTY_RECEIVES_MAX {
+            let received = match self.receive(of, BATCH_MAX).await {
+                Ok(received) => received,
+                Err(fault) => {
+                    self.let_be(of, &seen).await;
+                    return Err(fault);
                 }
+            };
+            let (mut is_new, mut is_enough) = (false, false);
+            for message in received {
+                is_new |= ids.insert(message.message_id().unwrap_or_default().to_owned());
+                is_enough |= enough(&message, ids.len());
+                // All that was received is hidden, and has to be seen to be let be.
+                seen.push(message);
+            }
+            if is_enough {
+                break;
             }
             empty = if is_new { 0 } else { empty + 1 };
         }
@@ -282,8 +290,9 @@ impl DeadLetters for SqsDeadLetters {
                 let (old, new): (Vec<Message>, Vec<Message>) =
                     received.into_iter().partition(|message| sent_at(message) <= begun);
                 self.let_be(of, &new).await;
-                empty = if old.is_empty() { empty + 1 } else { 0 };
-                redriven += self.deliver(of, &old).await?;
+                let put = self.deliver(of, &old).await?;
+                empty = if put == 0 { empty + 1 } else { 0 };
+                redriven += put;
             }
         }
         Ok(redriven)
@@ -298,7 +307,7 @@ where
     Fault::Other(format!("{did} dead letters of {function}: {}", DisplayErrorContext(error)))
 }
 
-/// When the message came into its queue.
+/// When the message was sent: to this queue, or to its inbox, if SQS moved it from there.
 fn sent_at(message: &Message) -> Millis {
     let attributes = message.attributes();
     let sent = attributes.and_then(|all| all.get(&MessageSystemAttributeName::SentTimestamp));

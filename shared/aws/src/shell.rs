@@ -13,7 +13,6 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -23,9 +22,10 @@ use tracing::{error, warn};
 /// every inbox in `template.yaml`. At the last time the function puts it there itself, with the
 /// reason.
 pub const RECEIVES_MAX: u32 = 5;
-/// The longest that one message may take: less than the 15 seconds after which Lambda ends the
-/// function with all of its batch, so that the one which hangs fails alone and says so.
-const MESSAGE_MAX: Duration = Duration::from_secs(12);
+/// The longest that one message may take: with what is said to its queue afterwards less than the 15
+/// seconds after which Lambda ends the function with all of its batch, so that the one which hangs
+/// fails alone and says so.
+const MESSAGE_MAX: Duration = Duration::from_secs(9);
 /// The unit of counts in CloudWatch.
 const COUNT: &str = "Count";
 
@@ -140,39 +140,41 @@ impl Shell {
             return Ok(json!({}));
         };
         let mut running = JoinSet::new();
-        let mut ids = HashMap::new();
         for record in batch.records {
-            let (shell, id) = (self.clone(), record.message_id.clone());
-            // A task of its own, so that one that panics fails alone.
-            let task = running.spawn(async move { shell.is_done_with(&record).await });
-            ids.insert(task.id(), id);
+            let shell = self.clone();
+            running.spawn(async move {
+                let is_done = shell.is_done_with(&record).await;
+                (!is_done).then_some(record.message_id)
+            });
         }
-        let mut failed = Vec::new();
-        while let Some(ended) = running.join_next_with_id().await {
-            let (task, is_done) = match ended {
-                Ok(ended) => ended,
-                Err(panicked) => {
-                    error!(function = self.handler.name(), %panicked, "a bug");
-                    metric("MessagesFailed", COUNT, 1);
-                    (panicked.id(), false)
-                }
-            };
-            if let Some(id) = ids.remove(&task).filter(|_| !is_done) {
-                failed.push(json!({ "itemIdentifier": id }));
-            }
-        }
+        let failed = running.join_all().await.into_iter().flatten();
+        let failed: Vec<Value> = failed.map(|id| json!({ "itemIdentifier": id })).collect();
         Ok(json!({ "batchItemFailures": failed }))
+    }
+
+    /// Handles one message, in a task of its own: one that panics, or takes too long, fails alone.
+    async fn handle(&self, body: String) -> Result<(), Failure> {
+        let (function, handler) = (self.handler.name(), self.handler.clone());
+        let mut task = tokio::spawn(async move { handler.handle(&body).await });
+        let fault = match tokio::time::timeout(MESSAGE_MAX, &mut task).await {
+            Ok(Ok(handled)) => return handled,
+            Ok(Err(panicked)) => {
+                error!(function, %panicked, "a bug");
+                format!("{function} has a bug: {panicked}")
+            }
+            Err(_) => {
+                task.abort();
+                format!("{function} took longer than {MESSAGE_MAX:?}")
+            }
+        };
+        Err(Failure::Retry(Fault::Other(fault)))
     }
 
     /// Handles one message; true when it may go from the inbox.
     async fn is_done_with(&self, record: &Record) -> bool {
         let (function, received) = (self.handler.name(), record.received());
         let message_id = &record.message_id;
-        let handled = tokio::time::timeout(MESSAGE_MAX, self.handler.handle(&record.body)).await;
-        let handled = handled.unwrap_or_else(|_| {
-            let late = format!("{function} took longer than {MESSAGE_MAX:?}");
-            Err(Failure::Retry(Fault::Other(late)))
-        });
+        let handled = self.handle(record.body.clone()).await;
         let fate = handled.map_or_else(|failure| fate(&failure, received), |()| Fate::Done);
         if fate != Fate::Done {
             metric("MessagesFailed", COUNT, 1);

@@ -35,8 +35,6 @@ impl<'e> Site<'e> {
         emulator.call("s3", "create_bucket", &json!({ "Bucket": BUCKET }))?;
         let mut sam = emulator.tool("sam");
         sam.args(deploy_words()?).args(["--stack-name", STACK]);
-        // Named, so that no build of SAM's own that was left in the folder is taken instead.
-        sam.args(["--template-file", "template.yaml"]);
         let output = sam.output()?;
         ensure!(output.status.success(), "sam deploy failed:\n{}", told(&output));
         let stacks =

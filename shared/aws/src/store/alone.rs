@@ -42,7 +42,7 @@ pub(super) async fn alone(store: &DynamoStore, write: Write) -> Result<(), Trans
         Err(Refused::Fault(fault)) => Err(attempts.of(fault).into()),
         Err(Refused::Condition(stands)) => {
             let item = stands.filter(|item| !item.is_empty()).map(to_item).transpose()?;
-            if attempts.several() && is_own_win(&action, item.as_ref()) {
+            if attempts.may_be_done() && is_own_win(&action, item.as_ref()) {
                 return Ok(());
             }
             Err(TransactError::ConditionFailed(vec![Failed { index: 0, key, item }]))
@@ -56,11 +56,14 @@ fn is_own_win(action: &Action, stands: Option<&Item>) -> bool {
     match (action, stands) {
         (Action::Put(put), Some(stands)) => put == stands,
         (Action::Delete, None) => true,
-        (Action::Update(updates), Some(stands)) => updates.iter().all(|update| match update {
-            Update::Set(name, value) => stands.get(name) == Some(value),
-            Update::Remove(name) => !stands.contains_key(name),
-            Update::Add(..) => false,
-        }),
+        (Action::Update(updates), Some(stands)) => {
+            let stands = |update: &Update| match update {
+                Update::Set(name, value) => stands.get(name) == Some(value),
+                Update::Remove(name) => !stands.contains_key(name),
+                Update::Add(..) => false,
+            };
+            !updates.is_empty() && updates.iter().all(stands)
+        }
         _ => false,
     }
 }

@@ -1,28 +1,34 @@
-//! How often the SDK has sent one request.
+//! Whether an attempt of the SDK's at one write may have been done without its answer.
 
-use aws_sdk_dynamodb::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_dynamodb::config::interceptors::FinalizerInterceptorContextRef;
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::BoxError;
 use eventplane_store::{FaultKind, StoreFault};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Counts the attempts of one request.
+/// The attempts at one request.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Attempts(Arc<AtomicU32>);
+pub(super) struct Attempts(Arc<AtomicBool>);
 
 impl Attempts {
-    /// Whether an earlier attempt may have been done without an answer.
-    pub(super) fn several(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 1
+    /// Whether one of them ended without an answer, or with an error of the server's own: it may
+    /// have been done. What DynamoDB refused, as for too many requests, was not.
+    pub(super) fn may_be_done(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 
-    /// What a fault of a write means: whatever the last attempt says, an earlier one may have been
-    /// done.
+    /// What a fault of the last attempt means, given the earlier ones.
     pub(super) fn of(&self, fault: StoreFault) -> StoreFault {
-        match self.several() {
+        match self.may_be_done() {
             true => StoreFault { kind: FaultKind::OutcomeUnknown, ..fault },
             false => fault,
+        }
+    }
+
+    fn ended_with(&self, status: Option<u16>) {
+        if status.is_none_or(|status| status >= 500) {
+            self.0.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -31,13 +37,13 @@ impl Intercept for Attempts {
     fn name(&self) -> &'static str {
         "Attempts"
     }
-    fn read_before_attempt(
+    fn read_after_attempt(
         &self,
-        _: &BeforeTransmitInterceptorContextRef<'_>,
+        context: &FinalizerInterceptorContextRef<'_>,
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.ended_with(context.response().map(|response| response.status().as_u16()));
         Ok(())
     }
 }
@@ -47,12 +53,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_after_several_attempts_leaves_the_outcome_open() {
-        let attempts = Attempts::default();
-        let throttled = StoreFault::new(FaultKind::Throttled, "too much");
-        attempts.0.store(1, Ordering::Relaxed);
-        assert_eq!(attempts.of(throttled.clone()).kind, FaultKind::Throttled);
-        attempts.0.store(2, Ordering::Relaxed);
-        assert_eq!(attempts.of(throttled).kind, FaultKind::OutcomeUnknown);
+    fn an_attempt_without_an_answer_leaves_the_outcome_open() {
+        for (attempts, kind) in [
+            (&[][..], FaultKind::Throttled),
+            (&[Some(400), Some(400), Some(400)], FaultKind::Throttled),
+            (&[None, Some(400)], FaultKind::OutcomeUnknown),
+            (&[Some(500), Some(400)], FaultKind::OutcomeUnknown),
+        ] {
+            let ended = Attempts::default();
+            attempts.iter().for_each(|status| ended.ended_with(*status));
+            let fault = ended.of(StoreFault::new(FaultKind::Throttled, "too much"));
+            assert_eq!(fault.kind, kind, "{attempts:?}");
+        }
     }
 }

@@ -73,7 +73,9 @@ async fn one_batch(store: &DynamoStore, keys: &[&Key]) -> Result<Vec<(Key, Item)
             Some(left) if !left.is_empty() => wanted = left,
             _ => return Ok(found),
         }
-        pause(&*store.chance, tries).await;
+        if tries < TRIES_MAX {
+            pause(&*store.chance, tries).await;
+        }
     }
     let message = format!("keys were left unread {TRIES_MAX} times");
     Err(StoreFault::new(FaultKind::Throttled, message))
