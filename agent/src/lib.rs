@@ -18,4 +18,6 @@ pub mod wire;
 pub use fleet::{Fleet, FleetOptions, FleetStats};
 pub use journal::JournalError;
 pub use sizes::{HostSize, registration};
-pub use transport::{Answer, Http, InProcess, Method, NoAnswer, Request, Signer, Transport};
+pub use transport::{
+    Answer, Http, InProcess, Method, NoAnswer, Request, Signer, Transport, innermost,
+};

@@ -53,6 +53,16 @@ impl Answer {
 #[error("{0}")]
 pub struct NoAnswer(pub String);
 
+/// What lies at the bottom of an error: that says what is wrong, the layers above it name themselves.
+#[must_use]
+pub fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
 /// A way to the control plane.
 #[async_trait]
 pub trait Transport: Send + Sync {
@@ -207,14 +217,7 @@ impl Transport for Http {
             signer.sign(&mut request, &body).await?;
         }
         let sent = self.wire.send(request.map(|()| Full::new(body)));
-        let response = sent.await.map_err(|error| {
-            // What lies at the bottom says what is wrong; the layers above it name themselves.
-            let mut cause: &dyn std::error::Error = &error;
-            while let Some(deeper) = cause.source() {
-                cause = deeper;
-            }
-            NoAnswer(cause.to_string())
-        })?;
+        let response = sent.await.map_err(|error| NoAnswer(innermost(&error)))?;
         read(response).await
     }
 }

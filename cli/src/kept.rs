@@ -2,11 +2,11 @@
 
 use crate::problem::Problem;
 use crate::sign::account;
-use crate::sign::innermost;
 use aws_config::SdkConfig;
 use aws_sdk_cloudformation::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::TableStatus;
 use aws_sdk_kms::types::{KeyManagerType, KeyState};
+use eventplane_agent::innermost;
 use std::error::Error;
 use std::time::Duration;
 

@@ -12,7 +12,7 @@ use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, si
 use aws_sigv4::sign::v4;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use eventplane_agent::{NoAnswer, Request, Signer};
+use eventplane_agent::{NoAnswer, Request, Signer, innermost};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
 
@@ -75,15 +75,6 @@ impl SigV4 {
         *fetched = Some(new.clone());
         Ok(new)
     }
-}
-
-/// The cause that lies at the bottom of an error.
-pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }
 
 #[async_trait]

@@ -2,7 +2,7 @@
 //! package by a file under `xtask/python/`, made when first needed and kept in `target/python/`.
 
 use anyhow::{Context, Result, ensure};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// A set of Python tools, installed.
@@ -53,12 +53,6 @@ impl Tools {
             command.env("PATH", path);
         }
         command
-    }
-
-    /// The folder of the programs.
-    #[must_use]
-    pub fn bin(&self) -> &Path {
-        &self.bin
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let world = World::connect(&TABLES).await?;
+    let world = World::connect(&TABLES)?;
     let api = Api {
         ports: world.ports.clone(),
         waiter: Arc::new(NobodyTells),

@@ -6,6 +6,6 @@ use eventplane_engine::Function;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let world = World::connect(&[TABLE]).await?;
+    let world = World::connect(&[TABLE])?;
     serve(&world, Function::new(Capacity, world.ports.clone())).await
 }

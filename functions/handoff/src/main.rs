@@ -6,6 +6,6 @@ use eventplane_handoff::{Handoff, TABLE};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let world = World::connect(&[TABLE]).await?;
+    let world = World::connect(&[TABLE])?;
     serve(&world, Function::new(Handoff, world.ports.clone())).await
 }

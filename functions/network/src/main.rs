@@ -6,6 +6,6 @@ use eventplane_network::{Networking, TABLE};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let world = World::connect(&[TABLE]).await?;
+    let world = World::connect(&[TABLE])?;
     serve(&world, Function::new(Networking, world.ports.clone())).await
 }

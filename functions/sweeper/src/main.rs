@@ -6,6 +6,6 @@ use eventplane_sweeper::sweep;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let world = World::connect(&[TABLE]).await?;
+    let world = World::connect(&[TABLE])?;
     serve_schedule(async || sweep(&world.ports).await.map(drop)).await
 }

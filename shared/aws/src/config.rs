@@ -1,12 +1,11 @@
 //! How AWS is reached: retries, timeouts and trust, in one place.
 
-use crate::settings::{Settings, environment};
+use crate::settings::ENVIRONMENT;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_dynamodb::config::SharedCredentialsProvider;
-use aws_sdk_dynamodb::config::SharedHttpClient;
+use aws_sdk_dynamodb::config::{SharedCredentialsProvider, SharedHttpClient};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use std::time::Duration;
@@ -55,9 +54,8 @@ pub fn config() -> SdkConfig {
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
         .operation_timeout(OPERATION_TIMEOUT)
         .build();
-    let settings = Settings::new(&environment);
-    let endpoint = settings.optional("AWS_ENDPOINT_URL");
-    let region = settings.optional("AWS_REGION").or(settings.optional("AWS_DEFAULT_REGION"));
+    let endpoint = ENVIRONMENT.optional("AWS_ENDPOINT_URL");
+    let region = ENVIRONMENT.optional("AWS_REGION").or(ENVIRONMENT.optional("AWS_DEFAULT_REGION"));
     let credentials = EnvironmentVariableCredentialsProvider::new();
     let config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())

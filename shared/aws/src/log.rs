@@ -28,8 +28,7 @@ pub(crate) fn start(filter: Option<String>, stack: Option<String>) {
         .with_target(false)
         .with_current_span(false)
         .with_span_list(false)
-        .with_filter(filter)
-        .with_filter(filter_fn(|of| of.target() != METRIC));
+        .with_filter(filter.with_target(METRIC, LevelFilter::OFF));
     let metrics = metrics(stack.unwrap_or_else(|| "local".to_owned()), |line| {
         // A metric that cannot be written is no reason to fail.
         let _ = writeln!(std::io::stdout().lock(), "{line}");

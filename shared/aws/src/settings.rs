@@ -24,13 +24,7 @@ pub enum SettingError {
 /// The settings of a function: environment variables, unless a test has others.
 pub(crate) struct Settings<'a>(&'a dyn Fn(&str) -> Option<String>);
 
-impl<'a> Settings<'a> {
-    /// Settings that `read` finds by name.
-    #[must_use]
-    pub(crate) fn new(read: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Settings(read)
-    }
-
+impl Settings<'_> {
     /// The setting `name`, if it is there and not empty.
     #[must_use]
     pub(crate) fn optional(&self, name: &str) -> Option<String> {
@@ -66,8 +60,10 @@ impl<'a> Settings<'a> {
 }
 
 /// The process's environment.
+pub(crate) const ENVIRONMENT: Settings<'static> = Settings(&variable);
+
 #[allow(clippy::disallowed_methods, reason = "the edge: where a function's settings are read")]
-pub(crate) fn environment(name: &str) -> Option<String> {
+fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
@@ -94,7 +90,7 @@ mod tests {
             "EMPTY" => Some(String::new()),
             _ => None,
         };
-        let settings = Settings::new(&read);
+        let settings = Settings(&read);
         assert_eq!(settings.of("TABLE", "capacity"), Ok("t-1".to_owned()));
         assert_eq!(settings.seconds_as_ms("LAUNCH_DEADLINE_S"), Ok(600_000));
         for (name, why) in [("ZERO", "at least 1"), ("EMPTY", "is missing"), ("NONE", "is missing")]

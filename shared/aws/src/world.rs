@@ -2,7 +2,7 @@
 
 use crate::config::config;
 use crate::letters::{OwnQueues, Queues, SqsDeadLetters};
-use crate::settings::{SettingError, Settings, environment, environment_of};
+use crate::settings::{ENVIRONMENT, SettingError, environment_of};
 use crate::{DynamoStore, EventBridge, KmsMasterKey, log};
 use aws_config::SdkConfig;
 use eventplane_engine::{Chance, OsChance, Ports, SystemClock};
@@ -25,18 +25,17 @@ impl World {
     ///
     /// # Errors
     /// A setting that is missing.
-    pub async fn connect(tables: &[Table]) -> Result<World, SettingError> {
-        let settings = Settings::new(&environment);
-        log::start(settings.optional("RUST_LOG"), settings.optional("STACK_NAME"));
+    pub fn connect(tables: &[Table]) -> Result<World, SettingError> {
+        log::start(ENVIRONMENT.optional("RUST_LOG"), ENVIRONMENT.optional("STACK_NAME"));
         let sdk = config();
-        let named = |table: &Table| Ok((*table, settings.of("TABLE", table.name)?));
+        let named = |table: &Table| Ok((*table, ENVIRONMENT.of("TABLE", table.name)?));
         let tables = tables.iter().map(named).collect::<Result<Vec<_>, _>>()?;
         let chance: Arc<dyn Chance> = Arc::new(OsChance::default());
         let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
         let bus = aws_sdk_eventbridge::Client::new(&sdk);
         let ports = Ports {
             store: Arc::new(DynamoStore::new(dynamo, tables, chance.clone())),
-            bus: Arc::new(EventBridge::new(bus, settings.text("BUS_NAME")?, chance.clone())),
+            bus: Arc::new(EventBridge::new(bus, ENVIRONMENT.text("BUS_NAME")?, chance.clone())),
             clock: Arc::new(SystemClock),
             chance,
         };
@@ -48,7 +47,7 @@ impl World {
     /// # Errors
     /// A setting that is missing.
     pub fn master_key(&self) -> Result<Arc<dyn MasterKey>, SettingError> {
-        let key_id = Settings::new(&environment).text("MASTER_KEY_ID")?;
+        let key_id = ENVIRONMENT.text("MASTER_KEY_ID")?;
         Ok(Arc::new(KmsMasterKey::new(aws_sdk_kms::Client::new(&self.sdk), key_id)))
     }
 
@@ -57,7 +56,7 @@ impl World {
     /// # Errors
     /// A setting that is missing or no number.
     pub fn launch_deadline_ms(&self) -> Result<i64, SettingError> {
-        Settings::new(&environment).seconds_as_ms("LAUNCH_DEADLINE_S")
+        ENVIRONMENT.seconds_as_ms("LAUNCH_DEADLINE_S")
     }
 
     /// Whether callers' tokens name their tenants; otherwise there is one tenant for all.
@@ -68,7 +67,7 @@ impl World {
 
     /// The claim of a caller's token that names its tenant.
     pub(crate) fn tenant_claim(&self) -> Option<String> {
-        Settings::new(&environment).optional("TENANT_CLAIM")
+        ENVIRONMENT.optional("TENANT_CLAIM")
     }
 
     /// The dead letters of all functions that this one was told of: each as `INBOX_URL_<NAME>` with
@@ -77,9 +76,8 @@ impl World {
     /// # Errors
     /// A setting that is missing.
     pub fn dead_letters(&self) -> Result<SqsDeadLetters, SettingError> {
-        let settings = Settings::new(&environment);
         let queues = |(function, inbox): (String, String)| {
-            let dead_letters = settings.of("DEAD_LETTERS_URL", &function)?;
+            let dead_letters = ENVIRONMENT.of("DEAD_LETTERS_URL", &function)?;
             Ok(Queues { function, inbox, dead_letters })
         };
         let inboxes = environment_of("INBOX_URL_");
@@ -90,13 +88,13 @@ impl World {
 
     /// This function's own queues.
     pub(crate) fn own_queues(&self) -> Result<OwnQueues, SettingError> {
-        let settings = Settings::new(&environment);
-        let (inbox, letters) = (settings.text("INBOX_URL")?, settings.text("DEAD_LETTERS_URL")?);
+        let (inbox, letters) =
+            (ENVIRONMENT.text("INBOX_URL")?, ENVIRONMENT.text("DEAD_LETTERS_URL")?);
         Ok(OwnQueues::new(aws_sdk_sqs::Client::new(&self.sdk), inbox, letters))
     }
 
     /// How long messages that failed wait.
     pub(crate) fn retry_waits(&self) -> Result<String, SettingError> {
-        Settings::new(&environment).text("RETRY_WAITS_S")
+        ENVIRONMENT.text("RETRY_WAITS_S")
     }
 }

@@ -14,7 +14,7 @@ const BUCKET: &str = "eventplane-artifacts";
 /// How many simulated hosts there are.
 const HOSTS: &str = "6";
 /// How long anything may take that is waited for.
-pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A deployed stack with hosts.
 pub(super) struct Site<'e> {
