@@ -71,6 +71,8 @@ pub struct FleetStats {
     pub started: usize,
     /// Instances stopped.
     pub stopped: usize,
+    /// Instances rebooted.
+    pub rebooted: usize,
     /// Requests that were not answered, or refused.
     pub failed: usize,
 }
@@ -116,8 +118,9 @@ impl Fleet {
             let FleetOptions { prefix, zones, size, .. } = &shared.options;
             let registration = registration(prefix, index, zones, *size);
             let known = known.remove(&registration.host_id).unwrap_or_default();
-            let known =
-                known.into_iter().map(|(key, (generation, phase))| (key, generation, phase));
+            let known = known
+                .into_iter()
+                .map(|(key, (generation, phase, reboots))| (key, generation, phase, reboots));
             let host = Host::remembering(known);
             let seed = shared.options.seed.wrapping_add(index as u64);
             let host_loop = HostLoop::new(registration, host, shared.clone(), seed);
@@ -144,6 +147,7 @@ impl Fleet {
             reports: counts.reports.load(Ordering::Relaxed),
             started: counts.started.load(Ordering::Relaxed),
             stopped: counts.stopped.load(Ordering::Relaxed),
+            rebooted: counts.rebooted.load(Ordering::Relaxed),
             failed: counts.failed.load(Ordering::Relaxed),
         }
     }

@@ -4,7 +4,7 @@
 //! stands. A generation that was let go of is never run again, whatever a late answer says: that is
 //! the promise on which rooms, addresses and volumes are given to others.
 
-use crate::wire::{Assignments, InstanceKey, LetGo, Observed, ObservedState, Report};
+use crate::wire::{Assignments, InstanceKey, LetGo, Observed, ObservedState, Report, Wanted};
 use eventplane_domain::{Millis, Reason, code};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +24,8 @@ pub enum Phase {
 pub enum Action {
     /// Start this generation, then tell [`Host::on_started`].
     Start(InstanceKey, u32),
+    /// Start anew what runs, where it runs.
+    Reboot(InstanceKey, u32),
     /// Make sure that no generation up to this one runs, before the next report leaves.
     Stop(InstanceKey, u32),
 }
@@ -33,6 +35,8 @@ pub enum Action {
 pub enum Change {
     /// An instance stands so now.
     Stands(InstanceKey, u32, Phase),
+    /// The order for this reboot of it is carried out, or is about to be.
+    Rebooted(InstanceKey, u32),
     /// An instance is forgotten: no answer that the host would listen to can name it.
     Forgotten(InstanceKey),
 }
@@ -49,6 +53,8 @@ struct Local {
     since: u64,
     /// Whether this generation has run: then it was stopped, not a launch that failed.
     has_run: bool,
+    /// The newest reboot that was carried out.
+    reboots: u32,
 }
 
 /// A host's memory.
@@ -65,9 +71,9 @@ impl Host {
     /// A host that remembers this from before its program was started anew. Its instances did not
     /// notice: they need no agent to run.
     #[must_use]
-    pub fn remembering(known: impl IntoIterator<Item = (InstanceKey, u32, Phase)>) -> Self {
+    pub fn remembering(known: impl IntoIterator<Item = (InstanceKey, u32, Phase, u32)>) -> Self {
         let mut host = Host::default();
-        for (key, generation, phase) in known {
+        for (key, generation, phase, reboots) in known {
             let local = Local {
                 generation,
                 deadline: Millis(i64::MAX),
@@ -76,6 +82,7 @@ impl Host {
                 is_said: false,
                 since: 0,
                 has_run: phase == Phase::Running,
+                reboots,
             };
             host.local.insert(key, local);
         }
@@ -114,12 +121,21 @@ impl Host {
                 Some(local) if local.generation > wanted.generation => {}
                 Some(local) if local.generation == wanted.generation => {
                     local.deadline = wanted.deadline;
+                    if local.reboots < wanted.reboots {
+                        local.reboots = wanted.reboots;
+                        let key = wanted.key.clone();
+                        self.changes.push(Change::Rebooted(key.clone(), wanted.reboots));
+                        // What is being started anyway needs no more.
+                        if local.phase == Phase::Running {
+                            actions.push(Action::Reboot(key, wanted.generation));
+                        }
+                    }
                 }
                 _ => {
                     if let Some(older) = known.filter(|local| local.phase != Phase::LetGo) {
                         actions.push(Action::Stop(wanted.key.clone(), older.generation));
                     }
-                    self.begin(&wanted.key, wanted.generation, wanted.deadline);
+                    self.begin(wanted);
                     if now <= wanted.deadline {
                         actions.push(Action::Start(wanted.key.clone(), wanted.generation));
                     }
@@ -168,7 +184,8 @@ impl Host {
         }
     }
 
-    fn begin(&mut self, key: &InstanceKey, generation: u32, deadline: Millis) {
+    fn begin(&mut self, wanted: &Wanted) {
+        let Wanted { key, generation, deadline, reboots } = wanted.clone();
         let local = Local {
             generation,
             deadline,
@@ -177,9 +194,10 @@ impl Host {
             is_said: true,
             since: 0,
             has_run: false,
+            reboots,
         };
         self.local.insert(key.clone(), local);
-        self.changes.push(Change::Stands(key.clone(), generation, Phase::Starting));
+        self.changes.push(Change::Stands(key, generation, Phase::Starting));
     }
 
     fn promise(&mut self, key: &InstanceKey, generation: u32, reason: Option<Reason>) {
@@ -195,6 +213,7 @@ impl Host {
             is_said: false,
             since: self.revision,
             has_run,
+            reboots: 0,
         };
         self.local.insert(key.clone(), local);
         self.changes.push(Change::Stands(key.clone(), generation, Phase::LetGo));
@@ -208,6 +227,9 @@ impl Host {
                 local.has_run = true;
                 local.is_said = false;
                 self.changes.push(Change::Stands(key.clone(), generation, Phase::Running));
+                if local.reboots > 0 {
+                    self.changes.push(Change::Rebooted(key.clone(), local.reboots));
+                }
                 true
             }
             Some(local) => local.generation == generation && local.phase == Phase::Running,

@@ -22,8 +22,8 @@ pub struct JournalError {
     source: std::io::Error,
 }
 
-/// What is remembered of one host's instances.
-pub(crate) type Remembered = BTreeMap<InstanceKey, (u32, Phase)>;
+/// What is remembered of one host's instances: the generation, how it stands, and its newest reboot.
+pub(crate) type Remembered = BTreeMap<InstanceKey, (u32, Phase, u32)>;
 
 /// The file.
 pub(crate) struct Journal {
@@ -48,8 +48,11 @@ impl Journal {
         let fresh = path.with_extension("new");
         let mut text = String::new();
         for (host, remembered) in &hosts {
-            for (key, (generation, phase)) in remembered {
+            for (key, (generation, phase, reboots)) in remembered {
                 text += &line(host, &Change::Stands(key.clone(), *generation, *phase));
+                if *reboots > 0 {
+                    text += &line(host, &Change::Rebooted(key.clone(), *reboots));
+                }
             }
         }
         std::fs::write(&fresh, text).map_err(because)?;
@@ -76,25 +79,30 @@ fn line(host: &str, change: &Change) -> String {
         Change::Stands(_, _, Phase::Starting) => String::new(),
         Change::Stands(key, generation, Phase::Running) => of('r', key, *generation),
         Change::Stands(key, generation, Phase::LetGo) => of('l', key, *generation),
+        Change::Rebooted(key, number) => of('b', key, *number),
         Change::Forgotten(key) => of('f', key, 0),
     }
 }
 
 fn replay(line: &str, hosts: &mut BTreeMap<String, Remembered>) {
-    let [letter, host, tenant, instance, generation] = line.split(' ').collect::<Vec<_>>()[..]
-    else {
+    let [letter, host, tenant, instance, number] = line.split(' ').collect::<Vec<_>>()[..] else {
         return;
     };
-    let (Ok(tenant), Ok(instance_id), Ok(generation)) =
-        (Tenant::parse(tenant), InstanceId::parse(instance), generation.parse())
+    let (Ok(tenant), Ok(instance_id), Ok(number)) =
+        (Tenant::parse(tenant), InstanceId::parse(instance), number.parse())
     else {
         return;
     };
     let key = InstanceKey { tenant, instance_id };
     let remembered = hosts.entry(host.to_owned()).or_default();
     match letter {
-        "r" => drop(remembered.insert(key, (generation, Phase::Running))),
-        "l" => drop(remembered.insert(key, (generation, Phase::LetGo))),
+        "r" => drop(remembered.insert(key, (number, Phase::Running, 0))),
+        "l" => drop(remembered.insert(key, (number, Phase::LetGo, 0))),
+        "b" => {
+            if let Some((_, _, reboots)) = remembered.get_mut(&key) {
+                *reboots = number;
+            }
+        }
         "f" => drop(remembered.remove(&key)),
         _ => {}
     }
@@ -116,6 +124,7 @@ mod tests {
         let changes = [
             Change::Stands(key(1), 1, Phase::Starting),
             Change::Stands(key(1), 1, Phase::Running),
+            Change::Rebooted(key(1), 4),
             Change::Stands(key(2), 1, Phase::Running),
             Change::Stands(key(2), 1, Phase::LetGo),
             Change::Stands(key(3), 1, Phase::LetGo),
@@ -124,7 +133,8 @@ mod tests {
         journal.append("h1", &changes).expect("written");
         let file = OpenOptions::new().append(true).open(&path);
         file.expect("there").write_all(b"r h1 default i-00").expect("a torn line");
-        let right = BTreeMap::from([(key(1), (1, Phase::Running)), (key(2), (1, Phase::LetGo))]);
+        let right =
+            BTreeMap::from([(key(1), (1, Phase::Running, 4)), (key(2), (1, Phase::LetGo, 0))]);
         for _ in 0..2 {
             let (_, known) = Journal::open(&path).expect("again");
             assert_eq!(known, BTreeMap::from([("h1".to_owned(), right.clone())]));

@@ -36,6 +36,7 @@ pub(crate) struct Counts {
     pub(crate) reports: AtomicUsize,
     pub(crate) started: AtomicUsize,
     pub(crate) stopped: AtomicUsize,
+    pub(crate) rebooted: AtomicUsize,
     pub(crate) failed: AtomicUsize,
 }
 
@@ -224,6 +225,10 @@ impl HostLoop {
                     debug!(host = self.id, instance = %key.instance_id, generation, "stopped");
                     self.starts.retain(|(_, starting), of| *starting != key || *of > generation);
                     count(&self.shared.counts.stopped);
+                }
+                Action::Reboot(key, generation) => {
+                    debug!(host = self.id, instance = %key.instance_id, generation, "rebooted");
+                    count(&self.shared.counts.rebooted);
                 }
                 Action::Start(key, generation) => {
                     let (from, to) = self.shared.options.start_ms;

@@ -68,6 +68,9 @@ pub struct Wanted {
     pub generation: u32,
     /// When it has to run, or be let go of.
     pub deadline: Millis,
+    /// Which reboot of it is the newest that was asked for; 0 for none.
+    #[serde(default)]
+    pub reboots: u32,
 }
 
 /// An instance that a host lets go of: in an answer an order, in a report a promise.

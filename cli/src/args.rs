@@ -87,6 +87,36 @@ pub(crate) enum Verb {
         /// The instance's id.
         id: String,
     },
+    /// Start stopped instances, where there is room in their zones.
+    Start {
+        /// Their ids.
+        #[arg(required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Stop running instances: address and volumes stay theirs.
+    Stop {
+        /// Their ids.
+        #[arg(required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Reboot running instances where they run.
+    Reboot {
+        /// Their ids.
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Protect an instance from termination.
+    Protect {
+        /// Its id.
+        id: String,
+        /// No longer.
+        #[arg(long)]
+        off: bool,
+    },
     /// Terminate instances.
     Terminate {
         /// Their ids.
@@ -210,6 +240,9 @@ pub(crate) struct Launch {
     /// How to choose hosts: spread or pack.
     #[arg(long)]
     pub(crate) strategy: Option<String>,
+    /// Refuse terminations until `eventplane protect --off`.
+    #[arg(long)]
+    pub(crate) termination_protection: bool,
     /// Only say whether the request is in order.
     #[arg(long)]
     pub(crate) dry_run: bool,

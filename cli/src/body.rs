@@ -77,6 +77,7 @@ pub(crate) fn launch(launch: &Launch) -> Result<Value, Problem> {
     put("security_group_ids", (!groups.is_empty()).then(|| json!(groups)));
     put("volumes", (!launch.volumes.is_empty()).then(|| json!(launch.volumes)));
     put("tags", (!tags.is_empty()).then_some(Value::Object(tags)));
+    put("termination_protection", launch.termination_protection.then_some(Value::Bool(true)));
     put("dry_run", launch.dry_run.then_some(Value::Bool(true)));
     Ok(Value::Object(body))
 }

@@ -9,6 +9,7 @@ mod cost;
 mod demo;
 #[cfg(feature = "aws")]
 mod kept;
+mod lifecycle;
 mod problem;
 mod purge;
 mod reach;
@@ -85,9 +86,23 @@ async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
         Verb::List(filters) => verbs::list(&client().await?, screen, filters).await,
         Verb::Describe { id } => verbs::describe(&client().await?, screen, id).await,
         Verb::Events { id } => verbs::events(&client().await?, screen, id).await,
-        Verb::Terminate { ids, wait } => {
-            verbs::terminate(&client().await?, screen, ids, wait).await
+        Verb::Start { ids, wait } => {
+            let start = lifecycle::Change::Start;
+            lifecycle::change(&client().await?, screen, start, ids, Some(wait)).await
         }
+        Verb::Stop { ids, wait } => {
+            let stop = lifecycle::Change::Stop;
+            lifecycle::change(&client().await?, screen, stop, ids, Some(wait)).await
+        }
+        Verb::Reboot { ids } => {
+            let reboot = lifecycle::Change::Reboot;
+            lifecycle::change(&client().await?, screen, reboot, ids, None).await
+        }
+        Verb::Terminate { ids, wait } => {
+            let terminate = lifecycle::Change::Terminate;
+            lifecycle::change(&client().await?, screen, terminate, ids, Some(wait)).await
+        }
+        Verb::Protect { id, off } => lifecycle::protect(&client().await?, screen, id, *off).await,
         Verb::Hosts { verb } => verbs::hosts(&client().await?, screen, verb.as_ref()).await,
         Verb::Capacity => verbs::capacity(&client().await?, screen).await,
         Verb::Types => verbs::types(&client().await?, screen).await,

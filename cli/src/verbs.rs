@@ -18,7 +18,7 @@ fn path_of(id: &str) -> Result<String, Problem> {
     Ok(encode(id))
 }
 
-fn instance_path(id: &str) -> Result<String, Problem> {
+pub(crate) fn instance_path(id: &str) -> Result<String, Problem> {
     Ok(format!("/v1/instances/{}", path_of(id)?))
 }
 
@@ -50,59 +50,6 @@ pub(crate) async fn launch(
     answer["instances"] = json!(instances);
     screen.either(&answer, |screen| tables::instances(screen, &instances));
     waited
-}
-
-pub(crate) async fn terminate(
-    client: &Client,
-    screen: &mut Screen,
-    ids: &[String],
-    wait: &Wait,
-) -> Result<(), Problem> {
-    let mut changes = Vec::new();
-    let mut refused = None;
-    for id in ids {
-        match client.delete(&instance_path(id)?).await {
-            Ok(change) => changes.push(change),
-            Err(problem @ Problem::Refused(_)) => {
-                screen.aside(problem.to_string());
-                refused.get_or_insert(problem);
-            }
-            Err(other) => return Err(other),
-        }
-    }
-    if wait.wait {
-        let mut instances = changes.clone();
-        let waited = until(client, screen, &mut instances, "terminated", wait).await;
-        for (change, instance) in changes.iter_mut().zip(&instances) {
-            change["current_state"] = instance["state"].clone();
-        }
-        show_changes(screen, &changes);
-        waited?;
-    } else {
-        show_changes(screen, &changes);
-    }
-    let failed = ids.len() - changes.len();
-    match refused {
-        None => Ok(()),
-        Some(only) if ids.len() == 1 => Err(Problem::Shown(Box::new(only))),
-        Some(_) => Err(Problem::Failed(format!("{failed} of {} were refused", ids.len()))),
-    }
-}
-
-fn show_changes(screen: &mut Screen, changes: &[Value]) {
-    if changes.is_empty() {
-        return;
-    }
-    screen.either(&json!({ "instances": changes }), |screen| {
-        let row = |change: &Value| {
-            vec![
-                text_at(change, "instance_id"),
-                text_at(change, "previous_state"),
-                text_at(change, "current_state"),
-            ]
-        };
-        screen.table(&["INSTANCE", "BEFORE", "NOW"], changes.iter().map(row).collect())
-    });
 }
 
 /// Waits until every one of these is in the state `wanted`, showing how many are; what stands then

@@ -115,6 +115,34 @@ impl Site {
         assert_eq!(status, StatusCode::OK, "{value}");
     }
 
+    /// Asks something of an instance, such as `stop`; the states before and now.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn ask(&self, id: &str, verb: &str) -> (String, String) {
+        let path = format!("/v1/instances/{id}/{verb}");
+        let (status, value) = self.send(Method::POST, &path, None).await;
+        assert_eq!(status, StatusCode::OK, "{verb}: {value}");
+        let state = |name: &str| value[name].as_str().expect("a state").to_owned();
+        (state("previous_state"), state("current_state"))
+    }
+
+    /// The instance once this generation of it is in `state`.
+    ///
+    /// # Panics
+    /// When it never is, with its timeline.
+    pub async fn until_generation(&self, id: &str, generation: u32, state: &str) -> Value {
+        for _ in 0..WAITS_MAX * 1_000 {
+            let shown = self.get(&format!("/v1/instances/{id}")).await;
+            if shown["state"] == state && shown["generation"] == generation {
+                return shown;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let events = self.get(&format!("/v1/instances/{id}/events")).await;
+        panic!("generation {generation} of {id} is not {state}: {events:#}");
+    }
+
     /// The instance once it is in `state`.
     ///
     /// # Panics

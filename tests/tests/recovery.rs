@@ -169,13 +169,36 @@ async fn what_a_function_could_not_handle_is_kept_and_goes_on_when_it_is_redrive
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ran_on_a_host_that_is_declared_dead_is_stopped_and_can_be_terminated() {
+async fn what_ran_on_a_host_that_is_declared_dead_runs_elsewhere_in_its_zone_as_it_was() {
+    let site = Site::with_hosts(6).await;
+    let id = site.launch_micro().await;
+    let before = site.until(&id, "running").await;
+    let host = host_of(&before);
+    change_host(&site, &host, "dead").await;
+    let after = site.until_generation(&id, 2, "running").await;
+    assert_ne!(host_of(&after), host);
+    for same in ["private_ip", "volumes", "subnet_id", "mac"] {
+        assert_eq!(after[same], before[same], "{same}");
+    }
+    assert_eq!(after["placement"]["zone"], before["placement"]["zone"]);
+    books(&site).await.check();
+    change_host(&site, &host, "active").await;
+    site.terminate(&id).await;
+    site.until(&id, "terminated").await;
+    books(&site).await.check_nothing_is_held();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_run_and_fits_nowhere_else_is_stopped_and_starts_once_there_is_room() {
+    // Two hosts, each in a zone of its own.
     let site = Site::with_hosts(2).await;
     let id = site.launch_micro().await;
     let host = host_of(&site.until(&id, "running").await);
     change_host(&site, &host, "dead").await;
     let shown = site.until(&id, "stopped").await;
-    assert_eq!(shown["state_reason"]["code"], "Server.HostDead", "{shown:#}");
+    let reason = &shown["state_reason"];
+    assert_eq!(reason["code"], "Server.InsufficientInstanceCapacity", "{shown:#}");
+    assert!(reason["message"].as_str().expect("words").contains("was declared dead"), "{reason}");
     let standing = books(&site).await;
     standing.check();
     assert_eq!(standing.assignments, []);
@@ -185,13 +208,18 @@ async fn what_ran_on_a_host_that_is_declared_dead_is_stopped_and_can_be_terminat
         site.terminate(&other).await;
         site.until(&other, "terminated").await;
     }
+    change_host(&site, &host, "active").await;
+    let (status, answer) =
+        site.send(Method::POST, &format!("/v1/instances/{id}/start"), None).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(host_of(&site.until(&id, "running").await), host);
     site.terminate(&id).await;
     site.until(&id, "terminated").await;
     books(&site).await.check_nothing_is_held();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_dead_host_was_offered_may_have_run_and_is_stopped() {
+async fn what_a_dead_host_was_offered_may_have_run_and_is_never_terminated_for_it() {
     let site = Site::with_hosts(0).await;
     // A host that never finishes a start, and then is silent.
     let slow = FleetOptions { start_ms: (600_000, 600_000), ..options(1).fleet };
@@ -202,7 +230,8 @@ async fn what_a_dead_host_was_offered_may_have_run_and_is_stopped() {
     drop(agent);
     change_host(&site, &host, "dead").await;
     let shown = site.until(&id, "stopped").await;
-    assert_eq!(shown["state_reason"]["code"], "Server.HostDead", "{shown:#}");
+    let message = shown["state_reason"]["message"].as_str().expect("words");
+    assert!(message.contains("was declared dead"), "{shown:#}");
     books(&site).await.check();
     site.terminate(&id).await;
     site.until(&id, "terminated").await;
@@ -222,7 +251,8 @@ async fn what_a_dead_host_has_never_seen_is_terminated() {
     assert_eq!(until_handed_off(&site, &id, false).await, "silent");
     change_host(&site, "silent", "dead").await;
     let shown = site.until(&id, "terminated").await;
-    assert_eq!(shown["state_reason"]["code"], "Server.HostDead", "{shown:#}");
+    let message = shown["state_reason"]["message"].as_str().expect("words");
+    assert!(message.contains("silent was declared dead"), "{shown:#}");
     books(&site).await.check_nothing_is_held();
     let refused = site.launch_micro().await;
     let shown = site.until(&refused, "terminated").await;
@@ -399,7 +429,8 @@ async fn what_ended_unasked_is_heard_also_if_the_plane_stops_before_the_record_s
         site.plane.shutdown().await;
         let site = Site::in_dir(2, dir.path()).await;
         let shown = site.until(&id, "stopped").await;
-        assert_eq!(shown["state_reason"]["code"], "Server.HostDead", "{stuck}: {shown:#}");
+        let message = shown["state_reason"]["message"].as_str().expect("words");
+        assert!(message.contains("was declared dead"), "{stuck}: {shown:#}");
         books(&site).await.check();
         site.plane.shutdown().await;
     }

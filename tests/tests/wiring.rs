@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 const TEMPLATE: &str = include_str!("../../template.yaml");
 
 /// Who hears each event: the flow, as the design draws it. The last two are for listeners outside.
-const HEARERS: [(&str, &[&str]); 17] = [
+const HEARERS: [(&str, &[&str]); 20] = [
     ("InstanceRequested", &["capacity", "handoff"]),
     ("CapacityAllocated", &["network", "security", "storage"]),
     ("NetworkConfigured", &["handoff"]),
@@ -17,6 +17,9 @@ const HEARERS: [(&str, &[&str]); 17] = [
     ("InstanceHalted", &["handoff"]),
     ("LaunchFailed", &["handoff"]),
     ("InstanceStopRequested", &["handoff"]),
+    ("InstanceStartRequested", &["instances"]),
+    ("InstanceRebootRequested", &["handoff"]),
+    ("InstanceRebootOrdered", &["instances"]),
     ("InstanceTerminationRequested", &["handoff"]),
     ("InstanceWithdrawn", &["capacity", "instances", "network", "security", "storage"]),
     ("CapacityReleased", &["instances"]),

@@ -122,7 +122,14 @@ struct ToRun<'w> {
     instance_id: &'w InstanceId,
     generation: u32,
     deadline: Millis,
+    #[serde(skip_serializing_if = "is_zero")]
+    reboots: u32,
     launch: &'w AssignmentBody,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 #[derive(Serialize)]
@@ -147,9 +154,14 @@ fn told(wanted: &WantedSet, soon: bool) -> Told<'_> {
 
 impl<'w> ToRun<'w> {
     fn of(assignment: &'w Assignment) -> Self {
-        let Assignment { tenant, instance: instance_id, generation, deadline, body, .. } =
-            assignment;
-        ToRun { tenant, instance_id, generation: *generation, deadline: *deadline, launch: body }
+        ToRun {
+            tenant: &assignment.tenant,
+            instance_id: &assignment.instance,
+            generation: assignment.generation,
+            deadline: assignment.deadline,
+            reboots: assignment.reboots,
+            launch: &assignment.body,
+        }
     }
 }
 
@@ -313,10 +325,9 @@ fn has_let_go(api: &Api, host: &HostId, promise: &LetGo, known: &Known) -> Optio
     let assignment = known.assignment.as_ref()?;
     let is_news = assignment.generation <= promise.generation;
     let ran = |record: &Record| {
-        record.has_run
-            || (record.progress.generation == assignment.generation && record.running_at.is_some())
+        record.progress.generation == assignment.generation && record.running_at.is_some()
     };
-    let has_run = promise.has_run || assignment.has_run || known.record.as_ref().is_some_and(ran);
+    let has_run = promise.has_run || known.record.as_ref().is_some_and(ran);
     let reason = promise.reason.clone();
     let data = Data::InstanceHalted(InstanceHalted { host: host.to_string(), reason, has_run });
     let emit = Emit { data, generation: promise.generation, deadline: assignment.deadline };

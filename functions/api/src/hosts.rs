@@ -5,6 +5,7 @@ use crate::error::Refusal;
 use crate::extract::{Body, Operator, Parameters, Path};
 use crate::{Api, Shared};
 use axum::Json;
+use axum::http::StatusCode;
 use eventplane_capacity::fleet::{self, Host, HostState, Registration};
 use eventplane_domain::{GpuNeed, HostId, Reason, code};
 use eventplane_engine::{Emit, Fault, Origin, stamp};
@@ -164,6 +165,17 @@ async fn change(
     let store = &*api.ports.store;
     let wanted = WantedSet::of(store, &id).await?;
     let is_dead = state == HostState::Dead;
+    if wanted.dead && !is_dead && !wanted.assignments.is_empty() {
+        // What it had is being taken from it on the word that it is dead: a host that lived again
+        // before that is done would run what runs elsewhere.
+        let left = wanted.assignments.len();
+        halt_all(&api, &id, wanted).await?;
+        let message = format!(
+            "{id} is dead, and {left} of the instances that it had are not taken from it yet: \
+             repeat this in a moment"
+        );
+        return Err(Refusal::invalid("IncorrectHostState", message).status(StatusCode::CONFLICT));
+    }
     if wanted.dead != is_dead {
         store.try_transact(vec![dead_write(&id, is_dead)]).await?;
     }
@@ -189,7 +201,7 @@ async fn halt_all(api: &Api, id: &HostId, wanted: WantedSet) -> Result<(), Fault
             let data = Data::InstanceHalted(InstanceHalted {
                 host: id.to_string(),
                 reason: Some(Reason::new(code::HOST_DEAD, message)),
-                has_run: assignment.offered || assignment.has_run,
+                has_run: assignment.offered,
             });
             let (generation, deadline) = (assignment.generation, assignment.deadline);
             let (tenant, subject) = (&assignment.tenant, &assignment.instance);

@@ -228,7 +228,8 @@ async fn a_volume_that_outlived_its_instance_is_listed_and_deleted() {
     let id = InstanceId::new(NOW, 1);
     let host = HostId::parse("h-1").expect("a host id");
     let placement = Placement { host, zone: "a".to_owned(), rack: "r1".to_owned() };
-    let launch = Launch { spec: spec("ami-1", vec![volume]), placement, has_run: false };
+    let launch =
+        Launch { spec: spec("ami-1", vec![volume]), placement, has_run: false, replaced: 0 };
     hear(&ports, &id, Data::CapacityAllocated(CapacityAllocated { launch })).await;
     let path = format!("/v1/volumes/{}", id.volume(0));
     let (status, problem) = ask(&ports, "DELETE", &path, "").await;
@@ -237,7 +238,12 @@ async fn a_volume_that_outlived_its_instance_is_listed_and_deleted() {
 
     let reason = Reason::new(code::USER_SHUTDOWN, "asked");
     let outcome = Outcome::Terminate;
-    hear(&ports, &id, Data::InstanceWithdrawn(InstanceWithdrawn { outcome, reason })).await;
+    hear(
+        &ports,
+        &id,
+        Data::InstanceWithdrawn(InstanceWithdrawn { outcome, reason, has_run: false }),
+    )
+    .await;
     let (_, all) = ask(&ports, "GET", "/v1/volumes", "").await;
     let listed = &all["volumes"][0];
     assert_eq!(listed["volume_id"], json!(id.volume(0)));

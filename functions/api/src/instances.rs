@@ -2,19 +2,17 @@
 
 use crate::error::Refusal;
 use crate::extract::{Caller, Parameters, Path};
+use crate::lifecycle::{Verb, ask};
 use crate::view::{Whole, instance_id, read, read_all};
 use crate::{Shared, WAIT_S_MAX};
 use axum::Json;
-use eventplane_domain::{InstanceId, Reason, State, Tenant, code};
-use eventplane_engine::{Emit, Origin, stamp};
-use eventplane_events::{Data, TerminationRequested};
-use eventplane_instances::{BY_TENANT, Request, TABLE, Want};
+use eventplane_domain::{InstanceId, State, Tenant};
+use eventplane_instances::{BY_TENANT, TABLE};
 use eventplane_store::Query;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
-use tracing::warn;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -187,28 +185,8 @@ async fn show(
 /// Terminates an instance; once more does no harm.
 #[utoipa::path(delete, path = "/v1/instances/{instance_id}", tag = "instances",
     params(("instance_id" = String, Path)),
-    responses((status = 200, description = "The state before and now")))]
+    responses((status = 200, description = "The state before and now"),
+        (status = 409, description = "OperationNotPermitted: it is protected")))]
 async fn terminate(Caller(api): Caller, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
-    let id = instance_id(&id)?;
-    let (store, tenant) = (&*api.ports.store, &api.options.tenant);
-    let before = read(store, tenant, &id).await?;
-    let previous = before.state();
-    let answer = |current: State| json!({ "instance_id": id, "previous_state": previous, "current_state": current });
-    if previous == State::Terminated {
-        return Ok(Json(answer(State::Terminated)));
-    }
-    let reason = Reason::new(code::USER_SHUTDOWN, "User initiated: the termination was asked for");
-    let generation = before.record.progress.generation;
-    let at = api.ports.clock.now();
-    let request = Request { wants: Want::Terminated, generation, at, reason: reason.clone() };
-    // Not written where it has been asked for before.
-    store.try_transact(vec![request.write(tenant, &id)]).await?;
-    let data = Data::InstanceTerminationRequested(TerminationRequested { reason });
-    let emit = Emit { data, generation, deadline: before.record.deadline };
-    let origin = Origin::Fresh { tenant, subject: &id, traceparent: None };
-    let entry = stamp(&api.ports, "api", &origin, emit).entry();
-    if let Err(fault) = api.ports.bus.publish(vec![entry]).await {
-        warn!(%fault, "a termination is written, but not published: the sweeper will");
-    }
-    Ok(Json(answer(State::ShuttingDown)))
+    ask(&api, &instance_id(&id)?, Verb::Terminate).await
 }

@@ -9,8 +9,8 @@ use axum::Json;
 use axum::http::{HeaderMap, StatusCode};
 use eventplane_domain::{HostId, InstanceId, LaunchSpec, Reason, Strategy};
 use eventplane_engine::{Emit, Origin, stamp};
-use eventplane_events::{Data, Entry, InstanceRequested};
-use eventplane_instances::{Record, record_key};
+use eventplane_events::{Data, Entry};
+use eventplane_instances::{Record, Request, record_key};
 use eventplane_network::groups::GROUPS_PER_INTERFACE_MAX;
 use eventplane_network::manage::{security_groups, subnets};
 use eventplane_storage::images::{self, Image};
@@ -68,6 +68,8 @@ pub(crate) struct LaunchRequest {
     pub(crate) client_token: Option<String>,
     /// `spread` over zones and racks, or `pack`.
     strategy: Option<String>,
+    /// Whether terminations are refused until this is taken back.
+    termination_protection: Option<bool>,
     /// Only check.
     pub(crate) dry_run: Option<bool>,
 }
@@ -126,8 +128,9 @@ async fn launch(
     for _ in 0..TRIES_MAX {
         if let Some(written) = write(&api, &request, &plan).await? {
             publish(&api, &written, trace).await;
-            let wholes = written.into_iter().map(Whole::new).collect();
-            return Ok(answer(wholes));
+            let protection = protection(&request);
+            let whole = |record| Whole { request: protection.clone(), ..Whole::new(record) };
+            return Ok(answer(written.into_iter().map(whole).collect()));
         }
         if let Some(before) = answered(&api, &request).await? {
             return answer_again(&api, &before, trace).await;
@@ -405,6 +408,9 @@ async fn write(
         })
         .collect();
     writes.extend(records.iter().map(Record::create));
+    if let Some(protection) = protection(request) {
+        writes.extend(records.iter().map(|record| protection.replace(None, tenant, &record.id)));
+    }
     if let Some(token) = &request.client_token {
         let ids = records.iter().map(|record| record.id.clone()).collect();
         let answered = Answered::new(request, &reservation_id, ids);
@@ -423,6 +429,12 @@ async fn write(
         }
         Err(TransactError::Fault(fault)) => Err(fault.into()),
     }
+}
+
+/// What protects the instances from their first moment on, if that was asked for.
+fn protection(request: &LaunchRequest) -> Option<Request> {
+    let is_protected = request.termination_protection == Some(true);
+    is_protected.then(|| Request { is_protected, version: 1, ..Request::default() })
 }
 
 /// The answer when nobody can say whether the launch was written.
@@ -447,10 +459,7 @@ fn user_data_key(api: &Api, reservation_id: &str) -> Key {
 /// records are written.
 async fn publish(api: &Api, records: &[Record], trace: Option<&str>) {
     let entry = |record: &Record| -> Entry {
-        let data = Data::InstanceRequested(InstanceRequested {
-            spec: record.spec.clone(),
-            has_run: record.has_run,
-        });
+        let data = Data::InstanceRequested(record.requested_now());
         let generation = record.progress.generation;
         let emit = Emit { data, generation, deadline: record.deadline };
         let (tenant, subject) = (&record.tenant, &record.id);

@@ -15,6 +15,7 @@ mod hosts;
 mod images;
 mod instances;
 mod launch;
+mod lifecycle;
 mod networks;
 mod security;
 mod timeline;
@@ -109,6 +110,7 @@ pub fn router(api: Api) -> Router {
         .merge(catalogue::routes())
         .merge(launch::routes())
         .merge(instances::routes())
+        .merge(lifecycle::routes())
         .merge(timeline::routes())
         .merge(networks::routes())
         .merge(security::routes())

@@ -8,6 +8,7 @@ use crate::extract::{Caller, Path};
 use crate::view::{HOLDERS, Whole, instance_id, read};
 use axum::Json;
 use eventplane_domain::Millis;
+use eventplane_instances::Want;
 use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -38,15 +39,18 @@ fn lines(whole: &Whole) -> Vec<Line> {
     let of_record = |at: Option<Millis>, what: &'static str, reason: Option<String>| {
         at.map(|at| Line { at, step: "instances", what, generation: newest, reason })
     };
-    lines.extend(whole.request.as_ref().map(|request| Line {
-        at: request.at,
+    let asked = whole.request.as_ref().and_then(|request| request.asked.as_ref());
+    lines.extend(asked.map(|asked| Line {
+        at: asked.at,
         step: "api",
-        what: match request.wants {
-            eventplane_instances::Want::Stopped => "stop requested",
-            eventplane_instances::Want::Terminated => "termination requested",
+        what: match asked.wants {
+            Want::Running => "start requested",
+            Want::Rebooted => "reboot requested",
+            Want::Stopped => "stop requested",
+            Want::Terminated => "termination requested",
         },
-        generation: request.generation,
-        reason: Some(request.reason.to_string()),
+        generation: asked.generation,
+        reason: Some(asked.reason.to_string()),
     }));
     for (step, receipt) in HOLDERS.iter().zip(&whole.receipts) {
         let Some(receipt) = receipt else { continue };

@@ -4,7 +4,7 @@
 use crate::answer::rfc3339;
 use crate::error::Refusal;
 use eventplane_domain::receipt::Answer;
-use eventplane_domain::{InstanceId, State, Step, Tenant};
+use eventplane_domain::{InstanceId, Reason, State, Step, Tenant};
 use eventplane_engine::Receipt;
 use eventplane_handoff::Stage;
 use eventplane_instances::{Record, Request, record_key, request_key, shown_state};
@@ -113,6 +113,35 @@ impl Whole {
         }
     }
 
+    /// Why it is in the state that its user sees: what was asked for and is not recorded yet, and
+    /// otherwise what is recorded.
+    fn state_reason(&self) -> Option<&Reason> {
+        let asked = self.request.as_ref().filter(|request| !request.is_shown(&self.record));
+        let asked = asked.and_then(|request| request.asked.as_ref()).map(|asked| &asked.reason);
+        asked.or(self.record.reason.as_ref()).filter(|_| self.state() != State::Running)
+    }
+
+    /// What an instance that stops or shuts down waits for: its host's promise, or those that have
+    /// not given back.
+    fn awaits_to_end(&self) -> Vec<&'static str> {
+        let ending = self.handoff.as_ref().filter(|one| one.ending.is_some());
+        let returned = self.record.progress.returned;
+        match (ending.map(|handoff| handoff.stage), self.state()) {
+            (None, _) => vec!["handoff"],
+            (Some(Stage::Withdrawing), _) => vec!["host"],
+            (_, State::Stopping) => vec!["capacity"],
+            _ => [
+                (returned.capacity, "capacity"),
+                (returned.network, "network"),
+                (returned.storage, "storage"),
+                (returned.security, "security"),
+            ]
+            .into_iter()
+            .filter_map(|(has_returned, step)| (!has_returned).then_some(step))
+            .collect(),
+        }
+    }
+
     /// The instance as an answer shows it.
     pub(crate) fn shown(&self) -> Value {
         let Record { id, spec, progress, .. } = &self.record;
@@ -128,9 +157,7 @@ impl Whole {
         put("launch_index", json!(spec.launch_index));
         put("state", json!(state));
         put("state_code", json!(state.code()));
-        let asked = || self.request.as_ref().map(|request| &request.reason);
-        let reason = self.record.reason.as_ref().or_else(asked);
-        put("state_reason", json!(reason.filter(|_| state != State::Running)));
+        put("state_reason", json!(self.state_reason()));
         put("instance_type", json!(spec.instance_type));
         put("image_id", json!(spec.image_id));
         put("launch_time", json!(rfc3339(self.record.created.0)));
@@ -153,6 +180,12 @@ impl Whole {
             let deadline = rfc3339(self.record.deadline.0);
             put("pending", json!({ "awaits": self.awaits(), "deadline": deadline }));
         }
+        if matches!(state, State::Stopping | State::ShuttingDown) {
+            let due = self.record.due.map(|due| rfc3339(due.0));
+            put("ending", json!({ "awaits": self.awaits_to_end(), "deadline": due }));
+        }
+        let is_protected = self.request.as_ref().is_some_and(|request| request.is_protected);
+        put("termination_protection", json!(is_protected.then_some(true)));
         put("running_since", json!(self.record.running_at.map(|at| rfc3339(at.0))));
         put("ended_at", json!(self.record.ended_at.map(|at| rfc3339(at.0))));
         Value::Object(shown)

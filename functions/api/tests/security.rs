@@ -151,13 +151,17 @@ fn spec(role: &str) -> LaunchSpec {
 fn allocated(role: &str) -> Data {
     let host = HostId::parse("h-1").expect("a host id");
     let placement = Placement { host, zone: "a".to_owned(), rack: "r".to_owned() };
-    let launch = Launch { spec: spec(role), placement, has_run: false };
+    let launch = Launch { spec: spec(role), placement, has_run: false, replaced: 0 };
     Data::CapacityAllocated(CapacityAllocated { launch })
 }
 
 fn terminated() -> Data {
     let reason = Reason::new("Client.UserInitiatedShutdown", "asked");
-    Data::InstanceWithdrawn(InstanceWithdrawn { outcome: Outcome::Terminate, reason })
+    Data::InstanceWithdrawn(InstanceWithdrawn {
+        has_run: false,
+        outcome: Outcome::Terminate,
+        reason,
+    })
 }
 
 fn refused((status, json): (u16, Value), right: (u16, &str)) {

@@ -1,16 +1,17 @@
 //! Which host is taken, and why none is.
 
-use crate::claim::{claim, held, placement, receipt_key};
+use crate::claim::{avoided, claim, held, home, kept, placement, receipt_key};
 use crate::host::{DIMENSION_NAMES, Host, HostState, Sizes};
 use crate::search::{Counts, Seen};
 use eventplane_domain::receipt::{Ruling, rule};
-use eventplane_domain::{Launch, LaunchSpec, Reason, Step, Strategy, code};
+use eventplane_domain::{HostId, Launch, LaunchSpec, Reason, Step, Strategy, code};
 use eventplane_engine::{
-    Decision, Dice, Moment, Receipt, TakesOn, ask_of, give_back, publish_again, refuse,
+    Decision, Dice, Moment, Receipt, TakesOn, ask_of, give_back_keeping, publish_again, refuse,
     refuse_late, take,
 };
 use eventplane_events::{CapacityAllocated, Data, Event, InstanceRequested};
 use eventplane_store::Write;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// What the step looks at.
@@ -38,11 +39,16 @@ pub(crate) fn decide(event: &Event, facts: &Facts, moment: Moment<'_>) -> Decisi
         }
         Ruling::RefuseLate => refuse_late(event, key, before, now, Step::Capacity),
         Ruling::GiveBack => {
-            give_back(event, key, before, now, release(facts), Data::CapacityReleased)
+            let Data::InstanceWithdrawn(withdrawn) = &event.data else {
+                unreachable!("only what is withdrawn is given back")
+            };
+            let (room, kept) = (release(facts), kept(before, withdrawn.outcome));
+            give_back_keeping(event, key, before, now, room, Data::CapacityReleased, kept)
         }
         Ruling::Decide => match (&event.data, &facts.seen) {
             (Data::InstanceRequested(requested), Some(seen)) => {
-                match choose(&requested.spec, seen, facts, moment.dice) {
+                let spec = at_home(&requested.spec, before);
+                match choose(&spec, seen, &avoided(before), moment.dice) {
                     Ok(host) => reserve(event, requested, facts, &host, moment),
                     Err(reason) => refuse(event, key, before, now, Step::Capacity, reason),
                 }
@@ -61,23 +67,19 @@ fn reserve(
 ) -> Decision {
     let need = Sizes::needed(&requested.spec);
     let placement = host.placement();
-    // A newer generation frees the old room and takes the new in one transaction.
-    let resources = match (&facts.holding, own_room(facts)) {
-        (Some(old), Some(room)) if old.id == host.id => host.change_room(room.minus(need)),
-        (Some(_), Some(_)) => {
-            [host.change_room(Sizes::default().minus(need)), release(facts)].concat()
-        }
-        _ => host.change_room(Sizes::default().minus(need)),
-    };
+    // A newer generation frees the old room and takes the new, which is never on the same host, in
+    // one transaction.
+    let resources = [host.change_room(Sizes::default().minus(need)), release(facts)].concat();
     let allocated = allocated(requested, placement.clone());
     let key = receipt_key(&event.metadata.tenant, &event.metadata.subject);
-    let claim = claim(&placement, need);
+    let claim = claim(&placement, need, &avoided(facts.receipt.as_ref()));
     take(event, key, facts.receipt.as_ref(), moment.now, claim, resources, allocated)
 }
 
 fn allocated(requested: &InstanceRequested, placement: eventplane_domain::Placement) -> Data {
-    let InstanceRequested { spec, has_run } = requested.clone();
-    Data::CapacityAllocated(CapacityAllocated { launch: Launch { spec, placement, has_run } })
+    let InstanceRequested { spec, has_run, replaced } = requested.clone();
+    let launch = Launch { spec, placement, has_run, replaced };
+    Data::CapacityAllocated(CapacityAllocated { launch })
 }
 
 fn allocated_again(event: &Event, receipt: &Receipt) -> Data {
@@ -87,16 +89,22 @@ fn allocated_again(event: &Event, receipt: &Receipt) -> Data {
     allocated(requested, placement(receipt).expect("what was taken has a place"))
 }
 
-/// The room that the instance's older generation holds.
-fn own_room(facts: &Facts) -> Option<Sizes> {
-    facts.receipt.as_ref().and_then(held)
-}
-
 /// Gives back the room that the receipt holds, if it holds any.
 fn release(facts: &Facts) -> Vec<Write> {
-    match (&facts.holding, own_room(facts)) {
+    match (&facts.holding, facts.receipt.as_ref().and_then(held)) {
         (Some(host), Some(room)) => host.change_room(room),
         _ => vec![],
+    }
+}
+
+/// What is asked for, in the zone that an earlier generation had: there are its volumes and its
+/// address.
+pub(crate) fn at_home<'s>(spec: &'s LaunchSpec, before: Option<&Receipt>) -> Cow<'s, LaunchSpec> {
+    match home(before) {
+        Some(zone) if spec.zone.as_deref() != Some(zone) => {
+            Cow::Owned(LaunchSpec { zone: Some(zone.to_owned()), ..spec.clone() })
+        }
+        _ => Cow::Borrowed(spec),
     }
 }
 
@@ -107,10 +115,11 @@ enum Unfit {
     OtherModel,
     Draining,
     Dead,
+    HadIt,
     Short(usize),
 }
 
-fn fit(spec: &LaunchSpec, host: &Host, own: Sizes) -> Result<(), Unfit> {
+fn fit(spec: &LaunchSpec, host: &Host, avoided: &[HostId]) -> Result<(), Unfit> {
     if spec.zone.as_ref().is_some_and(|zone| *zone != host.zone) {
         return Err(Unfit::OtherZone);
     }
@@ -122,26 +131,30 @@ fn fit(spec: &LaunchSpec, host: &Host, own: Sizes) -> Result<(), Unfit> {
         HostState::Dead => return Err(Unfit::Dead),
         HostState::Active => {}
     }
-    match host.free.plus(own).short_of(Sizes::needed(spec)) {
+    if avoided.contains(&host.id) {
+        return Err(Unfit::HadIt);
+    }
+    match host.free.short_of(Sizes::needed(spec)) {
         Some(dimension) => Err(Unfit::Short(dimension)),
         None => Ok(()),
     }
 }
 
-fn choose(spec: &LaunchSpec, seen: &Seen, facts: &Facts, dice: &mut Dice) -> Result<Host, Reason> {
+fn choose(
+    spec: &LaunchSpec,
+    seen: &Seen,
+    avoided: &[HostId],
+    dice: &mut Dice,
+) -> Result<Host, Reason> {
     let hosts = match seen {
         Seen::All(hosts) | Seen::Some(hosts, _) => hosts,
     };
-    let own = |host: &Host| match &facts.holding {
-        Some(old) if old.id == host.id => own_room(facts).unwrap_or_default(),
-        _ => Sizes::default(),
-    };
     let fitting: Vec<&Host> =
-        hosts.iter().filter(|host| fit(spec, host, own(host)).is_ok()).collect();
+        hosts.iter().filter(|host| fit(spec, host, avoided).is_ok()).collect();
     if fitting.is_empty() {
         let told = match seen {
             Seen::All(hosts) => {
-                exact(hosts.iter().filter_map(|host| fit(spec, host, own(host)).err()))
+                exact(hosts.iter().filter_map(|host| fit(spec, host, avoided).err()))
             }
             Seen::Some(looked_at, counts) => by_class(counts, looked_at.len()),
         };
@@ -209,6 +222,7 @@ fn exact(unfit: impl Iterator<Item = Unfit>) -> String {
         Unfit::OtherModel => "without GPUs of the model".to_owned(),
         Unfit::Draining => "draining".to_owned(),
         Unfit::Dead => "dead".to_owned(),
+        Unfit::HadIt => "that had it and did not run it".to_owned(),
         Unfit::Short(dimension) => format!("short of {}", DIMENSION_NAMES[dimension]),
     };
     let counts = counts.into_iter().map(|(why, count)| (count, named(why))).collect();

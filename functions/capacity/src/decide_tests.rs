@@ -74,12 +74,12 @@ fn event(instance: u64, generation: u32, data: Data) -> Event {
 }
 
 fn requested(spec: LaunchSpec) -> Data {
-    Data::InstanceRequested(InstanceRequested { spec, has_run: false })
+    Data::InstanceRequested(InstanceRequested { spec, has_run: false, replaced: 0 })
 }
 
 fn withdrawn(outcome: Outcome) -> Data {
     let reason = Reason::new("Client.UserInitiatedShutdown", "asked");
-    Data::InstanceWithdrawn(InstanceWithdrawn { outcome, reason })
+    Data::InstanceWithdrawn(InstanceWithdrawn { outcome, reason, has_run: false })
 }
 
 fn decided(facts: &Facts, event: &Event, now: i64) -> Decision {
@@ -185,8 +185,38 @@ fn what_is_recorded_is_repeated_and_what_is_withdrawn_is_given_back() {
     let next = decided(&other, &event(1, 2, requested(spec(2))), 5);
     assert_eq!((next.writes.len() >= 3, chosen(&next)), (true, "i".to_owned()));
     let same = Facts { seen: Some(Seen::All(vec![taken.holding.clone().expect("it")])), ..taken };
-    let next = decided(&same, &event(1, 2, requested(spec(4))), 5);
-    assert_eq!((next.writes.len(), chosen(&next)), (2, "h".to_owned()));
+    let next = decided(&same, &event(1, 2, requested(spec(2))), 5);
+    assert_eq!(chosen(&next), "1 host: 1 that had it and did not run it (counted host by host)");
+}
+
+fn receipt_of(decision: &Decision) -> Option<Receipt> {
+    let Action::Put(item) = &decision.writes[0].action else { panic!("a receipt") };
+    Receipt::read(Some(item)).expect("readable")
+}
+
+#[test]
+fn a_new_placement_keeps_its_zone_and_goes_to_another_host_and_a_start_to_any() {
+    let in_a = || ["h", "i"].map(|name| host(name, "a", 64, None));
+    let in_b = host("j", "b", 64, None);
+    let first = decided(&seeing(in_a()[..1].to_vec()), &event(1, 1, requested(spec(2))), 5);
+    let taken =
+        Facts { receipt: receipt_of(&first), holding: Some(host("h", "a", 62, None)), seen: None };
+    let everywhere = || Some(Seen::All(in_a().into_iter().chain([in_b.clone()]).collect()));
+    for (outcome, goes_to) in [(Outcome::Replace, &["i"][..]), (Outcome::Stop, &["h", "i"])] {
+        let back = decided(&taken, &event(1, 1, withdrawn(outcome)), 5);
+        let given = Facts { receipt: receipt_of(&back), holding: None, seen: everywhere() };
+        let next = decided(&given, &event(1, 2, requested(spec(2))), 5);
+        assert!(goes_to.contains(&chosen(&next).as_str()), "{outcome:?}: {}", chosen(&next));
+        // A host that had it stays one that had it, also after the next one took it.
+        let then = Facts { receipt: receipt_of(&next), ..taken.clone() };
+        let back = decided(&then, &event(1, 2, withdrawn(Outcome::Replace)), 5);
+        let given = Facts { receipt: receipt_of(&back), holding: None, seen: everywhere() };
+        let last = decided(&given, &event(1, 3, requested(spec(2))), 5);
+        let is_refused = chosen(&last).contains("had it and did not run it");
+        assert_eq!(is_refused, outcome == Outcome::Replace, "{}", chosen(&last));
+    }
+    let back = decided(&taken, &event(1, 1, withdrawn(Outcome::Terminate)), 5);
+    assert_eq!(receipt_of(&back).expect("a receipt").claim, eventplane_store::Item::new());
 }
 
 /// A bus that keeps what it is given, a clock that stands, and numbers that count up.
@@ -382,7 +412,7 @@ async fn a_host_that_registers_again_changes_by_the_difference() {
 #[test]
 fn a_receipt_of_room_reads_back() {
     let placement = host("h", "a", 1, None).placement();
-    let item = claim(&placement, Sizes { vcpus: 2, ..Sizes::default() });
+    let item = claim(&placement, Sizes { vcpus: 2, ..Sizes::default() }, &[id("i")]);
     let receipt = Receipt {
         generation: 1,
         answer: Answer::Taken,
@@ -393,4 +423,5 @@ fn a_receipt_of_room_reads_back() {
     };
     assert_eq!(super::placement(&receipt), Some(placement));
     assert_eq!(held(&receipt).map(|held| held.vcpus), Some(2));
+    assert_eq!(avoided(Some(&receipt)), [id("i"), id("h")]);
 }

@@ -51,7 +51,8 @@ impl Step for Capacity {
         }
         if let (Ruling::Decide, Data::InstanceRequested(requested)) = (ruling, &event.data) {
             let fleet = first.get(1).and_then(Option::as_ref);
-            facts.seen = Some(search::search(look.store, &requested.spec, fleet, look.dice).await?);
+            let spec = decide::at_home(&requested.spec, facts.receipt.as_ref());
+            facts.seen = Some(search::search(look.store, &spec, fleet, look.dice).await?);
         }
         Ok(facts)
     }

@@ -24,6 +24,8 @@ const DEADLINE: &str = "deadline";
 const OFFERED: &str = "offered";
 const WITHDRAWING: &str = "withdrawing";
 const HAS_RUN: &str = "has_run";
+const REPLACED: &str = "replaced";
+const REBOOTS: &str = "reboots";
 const BODY: &str = "body";
 
 /// The partition of a host's header and assignments.
@@ -149,6 +151,10 @@ pub struct Assignment {
     pub withdrawing: bool,
     /// Whether an earlier generation has run.
     pub has_run: bool,
+    /// How many hosts in a row had this launch before, and did not run it.
+    pub replaced: u32,
+    /// The newest reboot that its user asked for; 0 for none.
+    pub reboots: u32,
     /// What the host needs to run it.
     pub body: AssignmentBody,
 }
@@ -166,6 +172,7 @@ impl Assignment {
         let named = key.sort.strip_prefix("a/").and_then(|name| name.split_once('/'));
         let (tenant, instance) = named.ok_or_else(corrupt)?;
         let generation = item.number(GENERATION).and_then(|n| u32::try_from(n).ok());
+        let count = |name| u32::try_from(item.number(name).unwrap_or(0)).map_err(|_| corrupt());
         let host = key.partition.strip_prefix("@host/").and_then(|host| HostId::parse(host).ok());
         let kept = item.text(BODY).and_then(|json| serde_json::from_str(json).ok());
         let kept: Kept = kept.ok_or_else(corrupt)?;
@@ -178,6 +185,8 @@ impl Assignment {
             offered: item.is_true(OFFERED),
             withdrawing: item.is_true(WITHDRAWING),
             has_run: item.is_true(HAS_RUN),
+            replaced: count(REPLACED)?,
+            reboots: count(REBOOTS)?,
             body,
         })
     }
@@ -196,7 +205,9 @@ impl Assignment {
             .with(GENERATION, i64::from(self.generation))
             .with(DEADLINE, self.deadline.0)
             .with(BODY, body)
-            .with_some(HAS_RUN, self.has_run.then_some(true));
+            .with_some(HAS_RUN, self.has_run.then_some(true))
+            .with_some(REPLACED, some_above_0(self.replaced))
+            .with_some(REBOOTS, some_above_0(self.reboots));
         Write::put(self.key(), item).when(Condition::ItemAbsent)
     }
 
@@ -209,6 +220,18 @@ impl Assignment {
         if host_is_done { write } else { write.when(Condition::absent(OFFERED)) }
     }
 
+    /// Tells the host to reboot it where it runs.
+    #[must_use]
+    pub(crate) fn reboot(&self, number: u32) -> Write {
+        Write::update(self.key(), vec![Update::set(REBOOTS, i64::from(number))])
+            .when(Condition::equals(GENERATION, i64::from(self.generation)))
+            .when(Condition::absent(WITHDRAWING))
+            .when(match self.reboots {
+                0 => Condition::absent(REBOOTS),
+                n => Condition::equals(REBOOTS, i64::from(n)),
+            })
+    }
+
     /// Tells the host to let it go.
     #[must_use]
     pub(crate) fn withdraw(&self) -> Write {
@@ -216,6 +239,10 @@ impl Assignment {
             .when(Condition::equals(GENERATION, i64::from(self.generation)))
             .when(Condition::present(OFFERED))
     }
+}
+
+fn some_above_0(n: u32) -> Option<i64> {
+    (n > 0).then_some(i64::from(n))
 }
 
 /// Marks an assignment as offered: to be written before an answer that holds it leaves for the

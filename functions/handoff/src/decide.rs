@@ -3,16 +3,17 @@
 
 use crate::assignment::{Assignment, AssignmentBody, count_change, count_new};
 use crate::receipt::{Ending, Part, Receipt, Stage, receipt_key};
-use eventplane_domain::{
-    Identity, Launch, Millis, Network, Outcome, Placement, Reason, Volume, code,
-};
+use eventplane_domain::{HostId, Identity, Launch, Millis, Network, Outcome, Reason, Volume, code};
 use eventplane_engine::{Decision, Emit};
 use eventplane_events::{
     Data, Event, InstanceHalted, InstanceHandedOff, InstanceRequested, InstanceWithdrawn,
-    LaunchFailed,
+    LaunchFailed, Reboot,
 };
 use eventplane_store::{Key, Write};
 use std::cmp::Ordering::{Equal, Greater, Less};
+
+/// How many hosts in a row may have a launch and not run it, before it fails.
+pub const PLACEMENTS_MAX: u32 = 3;
 
 /// What the handoff looks at.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +35,7 @@ pub(crate) fn reads_the_assignment(event: &Event, receipt: &Receipt) -> bool {
             Data::InstanceRequested(_)
                 | Data::InstanceHalted(_)
                 | Data::InstanceStopRequested(_)
+                | Data::InstanceRebootRequested(_)
                 | Data::InstanceTerminationRequested(_)
         )
 }
@@ -54,6 +56,7 @@ pub(crate) fn decide(event: &Event, facts: &Facts, now: Millis) -> Decision {
         Data::LaunchFailed(failed) => case.refused(failed),
         Data::InstanceHalted(halted) => case.halted(halted),
         Data::InstanceStopRequested(stop) => case.asked(Outcome::Stop, &stop.reason),
+        Data::InstanceRebootRequested(reboot) => case.reboot(reboot),
         Data::InstanceTerminationRequested(termination) => {
             case.asked(Outcome::Terminate, &termination.reason)
         }
@@ -137,7 +140,7 @@ impl Case<'_> {
             return self.withdraw(timeout(launch.has_run, self.late_join()));
         }
         if self.facts.host_is_dead {
-            return self.withdraw(host_dead(launch.has_run, &launch.placement));
+            return self.withdraw(host_dead(launch.has_run, &launch.placement.host));
         }
         let mut parts = receipt.parts.clone();
         parts.push(part);
@@ -167,6 +170,8 @@ impl Case<'_> {
             offered: false,
             withdrawing: false,
             has_run: launch.has_run,
+            replaced: launch.replaced,
+            reboots: 0,
             body,
         };
         let placement = Some(launch.placement.clone());
@@ -198,11 +203,14 @@ impl Case<'_> {
         let Some(assignment) = &self.facts.assignment else { return self.repeat_handed_off() };
         if self.facts.host_is_dead {
             let may_have_run = requested.has_run || assignment.offered;
-            return self.finish(host_dead(may_have_run, &assignment.body.placement));
+            return self.finish(host_dead(may_have_run, &assignment.body.placement.host));
         }
         if self.is_late() && !assignment.offered {
-            let why = "the host did not ask for its assignment before the deadline";
-            return self.finish(timeout(requested.has_run, why.to_owned()));
+            let why = format!(
+                "the host {} did not ask for its assignment before the deadline",
+                assignment.body.placement.host
+            );
+            return self.finish(not_run(assignment, Reason::new(code::LAUNCH_TIMEOUT, why)));
         }
         self.repeat_handed_off()
     }
@@ -211,7 +219,7 @@ impl Case<'_> {
     fn refused(&self, failed: &LaunchFailed) -> Decision {
         match self.standing() {
             Standing::New | Standing::At(Stage::Joining) => {
-                self.withdraw(ending(failed.has_run, failed.reason.clone()))
+                self.withdraw(ending(failed.has_run, self.and_before(&failed.reason)))
             }
             Standing::At(Stage::Withdrawn) => self.repeat_withdrawn(),
             Standing::Stale | Standing::At(Stage::HandedOff | Stage::Withdrawing) => {
@@ -220,9 +228,39 @@ impl Case<'_> {
         }
     }
 
+    /// A refusal of a placement that followed another one: why that one came to nothing is part of
+    /// why.
+    fn and_before(&self, reason: &Reason) -> Reason {
+        let replaced = self.receipt().and_then(|receipt| receipt.ending.as_ref());
+        match replaced.filter(|before| before.outcome == Outcome::Replace) {
+            Some(before) => {
+                let message = format!("{}; before that: {}", reason.message, before.reason.message);
+                Reason::new(&reason.code, message)
+            }
+            None => reason.clone(),
+        }
+    }
+
+    /// A user asks to reboot. It is for its own generation: a newer one has just been started.
+    fn reboot(&self, asked: &Reboot) -> Decision {
+        let (Standing::At(Stage::HandedOff), Some(assignment)) =
+            (self.standing(), &self.facts.assignment)
+        else {
+            return Decision::nothing();
+        };
+        let ordered = Emit::of(self.event, Data::InstanceRebootOrdered(asked.clone()));
+        if assignment.reboots >= asked.number {
+            return Decision::publish(vec![ordered]);
+        }
+        let host = &assignment.body.placement.host;
+        Decision::commit(vec![assignment.reboot(asked.number), count_change(host)], vec![ordered])
+    }
+
     /// A user asks to stop or to terminate. A termination is never stale.
     fn asked(&self, outcome: Outcome, reason: &Reason) -> Decision {
-        let wanted = Ending { outcome, reason: reason.clone() };
+        // Whoever may stop an instance has seen it run.
+        let has_run = outcome == Outcome::Stop;
+        let wanted = Ending { outcome, reason: reason.clone(), has_run };
         let standing = match (self.standing(), self.receipt()) {
             (Standing::Stale, Some(receipt)) if outcome == Outcome::Terminate => {
                 Standing::At(receipt.stage)
@@ -261,24 +299,30 @@ impl Case<'_> {
             Stage::Joining => Decision::nothing(),
             Stage::Withdrawn => self.repeat_withdrawn(),
             Stage::Withdrawing => self.finish(recorded_ending(receipt)),
-            Stage::HandedOff => {
-                // What was offered after the operator's word was read out to all may have run too.
-                let of_the_dead = halted.reason.as_ref().is_some_and(|r| r.code == code::HOST_DEAD);
-                let may_have_run = |a: &Assignment| a.has_run || (of_the_dead && a.offered);
-                let has_run = halted.has_run || assignment.is_some_and(may_have_run);
-                let unsaid = || match &receipt.placement {
-                    // An agent that still lives was told so too, and was faster.
-                    Some(placement) if self.facts.host_is_dead => {
-                        host_dead(has_run, placement).reason
-                    }
-                    _ => {
-                        let message = "the host let the instance go and did not say why";
-                        Reason::new(code::LAUNCH_TIMEOUT, message)
-                    }
-                };
-                self.finish(ending(has_run, halted.reason.clone().unwrap_or_else(unsaid)))
-            }
+            Stage::HandedOff => match assignment {
+                Some(assignment) => self.finish(self.let_go_unasked(halted, assignment)),
+                None => self.finish(ending(halted.has_run, unsaid(halted))),
+            },
         }
+    }
+
+    /// How a generation ends whose host has let it go unasked: what a dead host had, or what never
+    /// ran, is placed again elsewhere.
+    fn let_go_unasked(&self, halted: &InstanceHalted, assignment: &Assignment) -> Ending {
+        // An agent that still lives on a host that was declared dead is told to let go of all.
+        let is_dead = match &halted.reason {
+            Some(reason) => reason.code == code::HOST_DEAD,
+            None => self.facts.host_is_dead,
+        };
+        if is_dead {
+            // What was offered after the operator's word was read out to all may have run too.
+            let has_run = halted.has_run || assignment.has_run || assignment.offered;
+            return host_dead(has_run, &assignment.body.placement.host);
+        }
+        if halted.has_run {
+            return ending(true, unsaid(halted));
+        }
+        not_run(assignment, unsaid(halted))
     }
 
     /// Ends what no host has.
@@ -379,16 +423,35 @@ enum Standing {
 
 /// What has run is stopped, and may be started again; what never ran is terminated.
 fn ending(has_run: bool, reason: Reason) -> Ending {
-    Ending { outcome: if has_run { Outcome::Stop } else { Outcome::Terminate }, reason }
+    let outcome = if has_run { Outcome::Stop } else { Outcome::Terminate };
+    Ending { outcome, reason, has_run }
 }
 
 fn timeout(has_run: bool, message: String) -> Ending {
     ending(has_run, Reason::new(code::LAUNCH_TIMEOUT, message))
 }
 
-fn host_dead(has_run: bool, placement: &Placement) -> Ending {
-    let message = format!("the host {} was declared dead", placement.host);
-    ending(has_run, Reason::new(code::HOST_DEAD, message))
+/// A host had it, and did not run it: another one has its turn, until enough of them had.
+fn not_run(assignment: &Assignment, reason: Reason) -> Ending {
+    let has_run = assignment.has_run;
+    if assignment.replaced + 1 >= PLACEMENTS_MAX {
+        let tried = format!("{} (the last of {PLACEMENTS_MAX} hosts in a row)", reason.message);
+        return ending(has_run, Reason::new(&reason.code, tried));
+    }
+    Ending { outcome: Outcome::Replace, reason, has_run }
+}
+
+/// Nothing of a dead host runs any more: what it had is placed again elsewhere, however often that
+/// happens, for each time takes an operator's word.
+fn host_dead(has_run: bool, host: &HostId) -> Ending {
+    let message = format!("the host {host} was declared dead");
+    let reason = Reason::new(code::HOST_DEAD, message);
+    Ending { outcome: Outcome::Replace, reason, has_run }
+}
+
+fn unsaid(halted: &InstanceHalted) -> Reason {
+    let message = || format!("the host {} let the instance go and did not say why", halted.host);
+    halted.reason.clone().unwrap_or_else(|| Reason::new(code::INTERNAL, message()))
 }
 
 fn recorded_ending(receipt: &Receipt) -> Ending {
@@ -396,9 +459,9 @@ fn recorded_ending(receipt: &Receipt) -> Ending {
 }
 
 fn withdrawn(receipt: &Receipt) -> Emit {
-    let Ending { outcome, reason } = recorded_ending(receipt);
+    let Ending { outcome, reason, has_run } = recorded_ending(receipt);
     Emit {
-        data: Data::InstanceWithdrawn(InstanceWithdrawn { outcome, reason }),
+        data: Data::InstanceWithdrawn(InstanceWithdrawn { outcome, reason, has_run }),
         generation: receipt.generation,
         deadline: receipt.deadline,
     }

@@ -1,7 +1,7 @@
 //! The table of cases: what is recorded, what is heard, what becomes of it.
 
 use super::*;
-use eventplane_domain::{HostId, InstanceId, LaunchSpec, Step, Strategy, Tenant};
+use eventplane_domain::{HostId, InstanceId, LaunchSpec, Placement, Step, Strategy, Tenant};
 use eventplane_events::{
     Metadata, NetworkConfigured, SCHEMA_VERSION, SecurityConfigured, TerminationRequested,
     VolumeProvisioned,
@@ -28,7 +28,7 @@ fn launch() -> Launch {
         user_data_ref: None,
         strategy: Strategy::Spread,
     };
-    Launch { spec, placement: placement(), has_run: false }
+    Launch { spec, placement: placement(), has_run: false, replaced: 0 }
 }
 
 fn placement() -> Placement {
@@ -95,7 +95,7 @@ fn part(index: usize) -> Part {
 }
 
 fn requested() -> Data {
-    Data::InstanceRequested(InstanceRequested { spec: launch().spec, has_run: false })
+    Data::InstanceRequested(InstanceRequested { spec: launch().spec, has_run: false, replaced: 0 })
 }
 
 fn reason() -> Reason {
@@ -119,7 +119,7 @@ fn halted(host: &str, has_run: bool) -> Data {
 }
 
 fn receipt(generation: u32, stage: Stage, ended: Option<Outcome>) -> Receipt {
-    let ending = ended.map(|outcome| Ending { outcome, reason: reason() });
+    let ending = ended.map(|outcome| Ending { outcome, reason: reason(), has_run: false });
     Receipt {
         ending,
         placement: Some(placement()),
@@ -149,6 +149,8 @@ fn assignment(offered: bool) -> Assignment {
         offered,
         withdrawing: false,
         has_run: false,
+        replaced: 0,
+        reboots: 0,
         body,
     }
 }
@@ -223,7 +225,7 @@ fn a_join_that_comes_late_withdraws_and_one_that_comes_after_the_end_repeats_it(
     let replaced = at(receipt(1, Withdrawn, Some(Replace)));
     check("of the next generation", replaced, 2, join(0), 5, (1, &[]));
     let dead = Facts { host_is_dead: true, ..at(joined(&[0, 1])) };
-    check("to a dead host", dead, 1, join(2), 5, (1, &["terminate 1"]));
+    check("to a dead host", dead, 1, join(2), 5, (1, &["replace 1"]));
     let going = at(receipt(1, Withdrawing, Some(Terminate)));
     check("while the host is asked to let go", going, 1, join(0), 5, (0, &[]));
 }
@@ -247,17 +249,10 @@ fn a_nudge_repeats_what_is_recorded_and_enforces_the_deadline() {
     let unseen = || on_host(HandedOff, None, false);
     let seen = || on_host(HandedOff, None, true);
     check("handed off", unseen(), 1, requested(), 5, (0, &["InstanceHandedOff"]));
-    check("never offered, late", unseen(), 1, requested(), LATE, (3, &["terminate 1"]));
+    check("never offered, late", unseen(), 1, requested(), LATE, (3, &["replace 1"]));
     check("offered, late: it may run", seen(), 1, requested(), LATE, (0, &["InstanceHandedOff"]));
     let dead = on_dead_host(HandedOff, None);
-    check(
-        "offered to a host that died: it may have run",
-        dead,
-        1,
-        requested(),
-        5,
-        (3, &["stop 1"]),
-    );
+    check("offered to a host that died", dead, 1, requested(), 5, (3, &["replace 1"]));
     let going = on_host(Withdrawing, Some(Stop), true);
     check("the promise is awaited", going, 1, requested(), LATE, (0, &[]));
     let dead = on_dead_host(Withdrawing, Some(Stop));
@@ -332,7 +327,7 @@ fn a_stop_is_for_its_own_generation_and_never_beats_a_termination() {
 fn the_hosts_promise_ends_what_it_was_offered() {
     check("unknown", none(), 1, halted("h-1", false), 5, (0, &[]));
     let seen = || on_host(HandedOff, None, true);
-    check("it never ran", seen(), 1, halted("h-1", false), 5, (3, &["terminate 1"]));
+    check("it never ran", seen(), 1, halted("h-1", false), 5, (3, &["replace 1"]));
     check("it has run", seen(), 1, halted("h-1", true), 5, (3, &["stop 1"]));
     check("another host's word", seen(), 1, halted("h-2", false), 5, (0, &[]));
     let asked = || on_host(Withdrawing, Some(Terminate), true);
@@ -377,7 +372,8 @@ fn an_assignment_comes_back_as_it_was_written_each_field_in_its_own_place() {
         pool: "a/gp3/1".to_owned(),
         key_id: "key-1".to_owned(),
     };
-    let mut assignment = Assignment { generation: 2, has_run: true, ..assignment(false) };
+    let given = Assignment { generation: 2, has_run: true, replaced: 1, ..assignment(false) };
+    let mut assignment = Assignment { reboots: 3, ..given };
     assignment.body.spec.volumes = vec![spec];
     assignment.body.volumes = vec![volume];
     let write = assignment.put();
@@ -389,7 +385,7 @@ fn an_assignment_comes_back_as_it_was_written_each_field_in_its_own_place() {
 fn what_an_agent_lets_go_of_because_its_host_was_declared_dead_ends_with_that_reason() {
     for (facts, code) in [
         (on_dead_host(HandedOff, None), code::HOST_DEAD),
-        (on_host(HandedOff, None, true), code::LAUNCH_TIMEOUT),
+        (on_host(HandedOff, None, true), code::INTERNAL),
     ] {
         let decision = decide(&event(1, halted("h-1", false)), &facts, Millis(5));
         let Data::InstanceWithdrawn(withdrawn) = &decision.events[0].data else {
@@ -399,16 +395,72 @@ fn what_an_agent_lets_go_of_because_its_host_was_declared_dead_ends_with_that_re
     }
 }
 
+/// What is said of the generation that the decision ends.
+fn withdrawn_by(decision: &Decision) -> InstanceWithdrawn {
+    match &decision.events[0].data {
+        Data::InstanceWithdrawn(withdrawn) => withdrawn.clone(),
+        other => panic!("{other:?} ends nothing"),
+    }
+}
+
 #[test]
-fn what_a_dead_host_was_offered_after_the_word_was_read_out_may_have_run_and_is_stopped() {
+fn what_a_dead_host_had_is_placed_again_and_what_it_was_offered_may_have_run() {
     let host_dead = Reason::new(code::HOST_DEAD, "the host h-1 was declared dead");
     let halt = Data::InstanceHalted(InstanceHalted {
         host: "h-1".to_owned(),
         reason: Some(host_dead),
         has_run: false,
     });
-    let offered = on_dead_host(HandedOff, None);
-    check("offered meanwhile", offered, 1, halt.clone(), 5, (3, &["stop 1"]));
+    let mut often = on_dead_host(HandedOff, None);
+    often.assignment.as_mut().expect("it has one").replaced = 9;
     let unseen = Facts { host_is_dead: true, ..on_host(HandedOff, None, false) };
-    check("never offered", unseen, 1, halt, 5, (3, &["terminate 1"]));
+    for (facts, has_run) in [(on_dead_host(HandedOff, None), true), (often, true), (unseen, false)]
+    {
+        let ended = withdrawn_by(&decide(&event(1, halt.clone()), &facts, Millis(5)));
+        assert_eq!((ended.outcome, ended.has_run), (Replace, has_run));
+    }
+}
+
+#[test]
+fn a_launch_that_no_host_runs_goes_to_so_many_hosts_and_no_more() {
+    for (replaced, has_run, ends) in [
+        (0, false, Replace),
+        (PLACEMENTS_MAX - 2, false, Replace),
+        (PLACEMENTS_MAX - 1, false, Terminate),
+        (0, true, Replace),
+        (PLACEMENTS_MAX - 1, true, Stop),
+    ] {
+        for (data, now, offered) in [(halted("h-1", false), 5, true), (requested(), LATE, false)] {
+            let mut facts = on_host(HandedOff, None, offered);
+            let assignment = facts.assignment.as_mut().expect("it has one");
+            (assignment.replaced, assignment.has_run) = (replaced, has_run);
+            let ended = withdrawn_by(&decide(&event(1, data), &facts, Millis(now)));
+            assert_eq!((ended.outcome, ended.has_run), (ends, has_run), "{replaced} before");
+        }
+    }
+}
+
+#[test]
+fn a_refusal_after_a_replacement_says_why_there_was_one() {
+    let replaced = at(receipt(1, Withdrawn, Some(Replace)));
+    let ended = withdrawn_by(&decide(&event(2, failed(false)), &replaced, Millis(5)));
+    assert_eq!(ended.outcome, Terminate);
+    assert_eq!(ended.reason.message, "asked; before that: asked");
+}
+
+#[test]
+fn a_reboot_is_ordered_once_of_the_host_that_has_the_instance() {
+    let reboot = |number| Data::InstanceRebootRequested(Reboot { number });
+    let running = |reboots| {
+        let mut facts = on_host(HandedOff, None, true);
+        facts.assignment.as_mut().expect("it has one").reboots = reboots;
+        facts
+    };
+    check("first", running(0), 1, reboot(1), 5, (2, &["InstanceRebootOrdered"]));
+    check("again", running(1), 1, reboot(1), 5, (0, &["InstanceRebootOrdered"]));
+    check("an older one", running(2), 1, reboot(1), 5, (0, &["InstanceRebootOrdered"]));
+    check("the next", running(1), 1, reboot(2), 5, (2, &["InstanceRebootOrdered"]));
+    check("of another generation", running(0), 2, reboot(1), 5, (0, &[]));
+    check("going", on_host(Withdrawing, Some(Stop), true), 1, reboot(1), 5, (0, &[]));
+    check("unknown", none(), 1, reboot(1), 5, (0, &[]));
 }

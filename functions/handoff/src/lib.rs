@@ -9,7 +9,7 @@ pub use assignment::{
     Assignment, AssignmentBody, TABLE, WantedSet, assignment_key, dead_write, header_key,
     host_partition, offer_write,
 };
-pub use decide::Facts;
+pub use decide::{Facts, PLACEMENTS_MAX};
 pub use receipt::{Ending, Part, Receipt, Stage, receipt_key};
 
 use async_trait::async_trait;

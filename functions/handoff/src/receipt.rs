@@ -67,6 +67,8 @@ pub struct Ending {
     pub outcome: Outcome,
     /// Why.
     pub reason: Reason,
+    /// Whether any generation has run, or may have.
+    pub has_run: bool,
 }
 
 /// The record of one instance's newest generation.
@@ -95,6 +97,7 @@ const PLACEMENT: &str = "placement";
 const OUTCOME: &str = "outcome";
 const CODE: &str = "code";
 const WHY: &str = "why";
+const HAS_RUN: &str = "has_run";
 const LOG: &str = "log";
 const EXPIRES: &str = "expires_at";
 const LOG_MAX: usize = 8;
@@ -125,6 +128,7 @@ impl Receipt {
             Some(outcome) => Some(Ending {
                 outcome: Outcome::of_name(outcome)?,
                 reason: Reason::new(item.text(CODE)?, item.text(WHY)?),
+                has_run: item.is_true(HAS_RUN),
             }),
         };
         let mut parts = Vec::new();
@@ -182,6 +186,7 @@ impl Receipt {
             .with_some(OUTCOME, ending.map(|ending| ending.outcome.name()))
             .with_some(CODE, ending.map(|ending| ending.reason.code.as_str()))
             .with_some(WHY, ending.map(|ending| ending.reason.message.as_str()))
+            .with_some(HAS_RUN, ending.is_some_and(|ending| ending.has_run).then_some(true))
             .with_some(EXPIRES, for_good.then(|| self.deadline.plus(KEPT_MS).0 / 1000));
         for part in &self.parts {
             item.insert(part.name().to_owned(), Value::S(part_json(part)));

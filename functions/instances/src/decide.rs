@@ -1,17 +1,25 @@
 //! What becomes of the record: the state machine of `domain`, and what follows from its answer.
 
-use crate::record::{NUDGE_AFTER_MS, Record, TOKEN_KEPT_MS, token_key};
-use eventplane_domain::state::{Heard, Progress, hear};
-use eventplane_domain::{Millis, Reason, State, Step, code};
+use crate::nudge::{NUDGE_AFTER_MS, first_nudge};
+use crate::record::{Record, TOKEN_KEPT_MS, token_key};
+use eventplane_domain::state::{Heard, hear};
+use eventplane_domain::{Millis, Outcome, Reason, State, Step, code};
 use eventplane_engine::{Decision, Emit};
-use eventplane_events::{Data, Event, InstanceRequested, InstanceTerminated};
+use eventplane_events::{Data, Event, InstanceTerminated, Reboot};
 use eventplane_store::{Condition, Update, Write};
+
+/// How long an instance may take to stop, or to shut down, before it is shown as overdue, in
+/// milliseconds: ten minutes.
+pub const ENDING_DEADLINE_MS: i64 = 600_000;
 
 /// The function that keeps instance records.
 #[derive(Debug, Clone)]
 pub struct Instances {
     /// How long a new placement has until it must run, in milliseconds.
     pub launch_deadline_ms: i64,
+    /// How long an instance may take to stop, or to shut down, before it is shown as overdue, in
+    /// milliseconds.
+    pub ending_deadline_ms: i64,
 }
 
 /// What it looks at.
@@ -22,9 +30,11 @@ pub struct Facts {
 }
 
 pub(crate) fn decide(this: &Instances, event: &Event, facts: &Facts, now: Millis) -> Decision {
-    let (Some(record), Some(heard)) = (&facts.record, heard(event)) else {
-        return Decision::nothing();
-    };
+    let Some(record) = &facts.record else { return Decision::nothing() };
+    if let Data::InstanceRebootOrdered(reboot) = &event.data {
+        return rebooted(event, record, reboot);
+    }
+    let Some(heard) = heard(event) else { return Decision::nothing() };
     let Some(progress) = hear(record.progress, heard) else {
         return repeat(event, record);
     };
@@ -32,22 +42,34 @@ pub(crate) fn decide(this: &Instances, event: &Event, facts: &Facts, now: Millis
     let mut events = Vec::new();
     if let Data::InstanceWithdrawn(withdrawn) = &event.data {
         after.reason = Some(withdrawn.reason.clone());
+        after.has_run |= withdrawn.has_run;
     }
+    let is_replaced = matches!(heard, Heard::Withdrawn { outcome: Outcome::Replace, .. });
     if progress.generation > record.progress.generation && progress.withdrawn.is_none() {
         after.deadline = now.plus(this.launch_deadline_ms);
         after.running_at = None;
+        after.reboots = 0;
+        after.replaced = if is_replaced { record.replaced + 1 } else { 0 };
         events.push(next_generation(&after));
     }
-    // Each of the steps' answers on the way leaves the sweeper's moment alone: moving it would cost
-    // two writes of its index.
-    let stays = |progress: &Progress| (progress.state, progress.generation);
-    let is_on_its_way = stays(&progress) == stays(&record.progress);
-    let moment = record.nudge_at.filter(|_| is_on_its_way).unwrap_or(now.plus(NUDGE_AFTER_MS));
-    after.nudge_at = progress.state.is_moving().then_some(moment);
+    if (progress.state, progress.generation) != (record.progress.state, record.progress.generation)
+    {
+        // Each of the steps' answers on the way leaves the sweeper's moment alone: moving it would
+        // cost two writes of its index.
+        let moment = match progress.state {
+            State::Pending => first_nudge(now, after.deadline),
+            _ => now.plus(NUDGE_AFTER_MS),
+        };
+        after.nudge_at = progress.state.is_moving().then_some(moment);
+        after.nudges = 0;
+        let is_ending = matches!(progress.state, State::Stopping | State::ShuttingDown);
+        after.due = is_ending.then_some(now.plus(this.ending_deadline_ms));
+    }
     match progress.state {
         State::Running if record.progress.state != State::Running => {
             after.running_at = Some(now);
             after.has_run = true;
+            after.replaced = 0;
         }
         State::Terminated => {
             after.ended_at = Some(now);
@@ -60,6 +82,18 @@ pub(crate) fn decide(this: &Instances, event: &Event, facts: &Facts, now: Millis
     Decision::commit(writes, events)
 }
 
+/// The host has the order: the record shows it, so that the request needs no more nudges.
+fn rebooted(event: &Event, record: &Record, reboot: &Reboot) -> Decision {
+    let is_news = record.progress.generation == event.metadata.generation
+        && record.progress.state == State::Running
+        && record.reboots < reboot.number;
+    if !is_news {
+        return Decision::nothing();
+    }
+    let after = Record { reboots: reboot.number, ..record.clone() };
+    Decision::commit(vec![after.replace(record)], vec![])
+}
+
 /// What the event says of the instance.
 fn heard(event: &Event) -> Option<Heard> {
     let generation = event.metadata.generation;
@@ -69,6 +103,7 @@ fn heard(event: &Event) -> Option<Heard> {
         Data::InstanceWithdrawn(withdrawn) => {
             Some(Heard::Withdrawn { generation, outcome: withdrawn.outcome })
         }
+        Data::InstanceStartRequested(_) => Some(Heard::StartRequested { generation }),
         Data::CapacityReleased(back) => returned(Step::Capacity, back.for_good),
         Data::NetworkReleased(back) => returned(Step::Network, back.for_good),
         Data::VolumeReleased(back) => returned(Step::Storage, back.for_good),
@@ -80,7 +115,7 @@ fn heard(event: &Event) -> Option<Heard> {
 /// What has been recorded already is published again, in case its publication was lost.
 fn repeat(event: &Event, record: &Record) -> Decision {
     match (&event.data, record.progress.state) {
-        (Data::InstanceWithdrawn(_), State::Pending)
+        (Data::InstanceWithdrawn(_) | Data::InstanceStartRequested(_), State::Pending)
             if record.progress.generation == event.metadata.generation + 1 =>
         {
             Decision::publish(vec![next_generation(record)])
@@ -91,9 +126,8 @@ fn repeat(event: &Event, record: &Record) -> Decision {
 }
 
 fn next_generation(record: &Record) -> Emit {
-    let requested = InstanceRequested { spec: record.spec.clone(), has_run: record.has_run };
     Emit {
-        data: Data::InstanceRequested(requested),
+        data: Data::InstanceRequested(record.requested_now()),
         generation: record.progress.generation,
         deadline: record.deadline,
     }

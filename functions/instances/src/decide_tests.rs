@@ -2,7 +2,10 @@
 
 use super::*;
 use eventplane_domain::{InstanceId, LaunchSpec, Outcome, Strategy, Tenant};
-use eventplane_events::{InstanceRunning, InstanceWithdrawn, Metadata, Returned, SCHEMA_VERSION};
+use eventplane_events::{
+    InstanceRunning, InstanceStartRequested, InstanceWithdrawn, Metadata, Reboot, Returned,
+    SCHEMA_VERSION,
+};
 use eventplane_store::Action;
 
 const DEADLINE_MS: i64 = 60_000;
@@ -59,7 +62,7 @@ fn running() -> Data {
 }
 fn withdrawn(outcome: Outcome) -> Data {
     let reason = Reason::new("Client.UserInitiatedShutdown", "asked");
-    Data::InstanceWithdrawn(InstanceWithdrawn { outcome, reason })
+    Data::InstanceWithdrawn(InstanceWithdrawn { outcome, reason, has_run: false })
 }
 fn back(data: fn(Returned) -> Data) -> Data {
     data(Returned { for_good: true })
@@ -67,7 +70,9 @@ fn back(data: fn(Returned) -> Data) -> Data {
 
 fn hear(record: Option<&Record>, event: &Event) -> Decision {
     let facts = Facts { record: record.cloned() };
-    decide(&Instances { launch_deadline_ms: DEADLINE_MS }, event, &facts, NOW)
+    let this =
+        Instances { launch_deadline_ms: DEADLINE_MS, ending_deadline_ms: ENDING_DEADLINE_MS };
+    decide(&this, event, &facts, NOW)
 }
 
 /// The record after the event, and what it published.
@@ -121,11 +126,12 @@ fn a_replacement_asks_for_the_next_generation_and_asks_again_when_it_hears_it_ag
     let replaced = event(1, withdrawn(Outcome::Replace));
     let (now, published) = after(&record(), &replaced);
     assert_eq!((now.progress.generation, published), (2, vec!["InstanceRequested"]));
-    assert_eq!(now.deadline, NOW.plus(DEADLINE_MS));
+    assert_eq!((now.deadline, now.replaced), (NOW.plus(DEADLINE_MS), 1));
     let again = hear(Some(&now), &replaced);
     assert_eq!((again.writes.len(), again.events.len()), (0, 1));
     assert_eq!((again.events[0].generation, again.events[0].deadline), (2, now.deadline));
     let (ran, _) = after(&now, &event(2, running()));
+    assert_eq!(ran.replaced, 0, "a host ran it: what comes next is counted anew");
     assert_eq!(hear(Some(&ran), &replaced), Decision::nothing());
     assert_eq!(hear(Some(&now), &event(1, running())), Decision::nothing());
 }
@@ -138,6 +144,16 @@ fn a_stop_is_done_when_the_room_is_given_back() {
     let room = Data::CapacityReleased(Returned { for_good: false });
     let (stopped, _) = after(&stopping, &event(1, room));
     assert_eq!((stopped.progress.state, stopped.nudge_at), (State::Stopped, None));
+    assert_eq!((stopping.due, stopped.due), (Some(NOW.plus(ENDING_DEADLINE_MS)), None));
+    let start = |generation| {
+        let reason = Reason::new("Client.UserInitiatedShutdown", "asked");
+        event(generation, Data::InstanceStartRequested(InstanceStartRequested { reason }))
+    };
+    let (begun, published) = after(&stopped, &start(1));
+    assert_eq!((begun.progress.generation, published), (2, vec!["InstanceRequested"]));
+    assert_eq!((begun.deadline, begun.has_run), (NOW.plus(DEADLINE_MS), true));
+    let (same, published) = after(&begun, &start(1));
+    assert_eq!((same, published), (begun, vec!["InstanceRequested"]), "it may have been lost");
 }
 
 #[test]
@@ -148,6 +164,7 @@ fn a_record_comes_back_as_it_was_written() {
     odd.progress.room_returned = 3;
     odd.progress.withdrawn = Some(Outcome::Stop);
     odd.reason = Some(Reason::new("c", "m"));
+    (odd.replaced, odd.reboots, odd.nudges, odd.due) = (1, 2, 3, Some(Millis(4)));
     for record in [record(), odd] {
         let Action::Put(item) = record.create().action else { panic!("a put") };
         assert_eq!(Record::read(&item).expect("readable"), record);
@@ -160,4 +177,25 @@ fn a_give_back_that_overtakes_its_withdrawal_does_not_change_when_it_began_to_ru
     let began = Record { running_at: Some(Millis(1_000)), ..ran };
     let (then, _) = after(&began, &event(1, Data::CapacityReleased(Returned { for_good: true })));
     assert_eq!((then.progress.state, then.running_at), (State::Running, Some(Millis(1_000))));
+}
+
+#[test]
+fn what_may_have_run_is_remembered_from_the_word_that_ends_it() {
+    let reason = Reason::new("Server.HostDead", "dead");
+    let replaced = InstanceWithdrawn { outcome: Outcome::Replace, reason, has_run: true };
+    let (now, _) = after(&record(), &event(1, Data::InstanceWithdrawn(replaced)));
+    assert!(now.has_run, "a failed start of the next generation must not terminate it");
+}
+
+#[test]
+fn a_reboot_is_shown_once_its_host_has_the_order() {
+    let ordered =
+        |generation, number| event(generation, Data::InstanceRebootOrdered(Reboot { number }));
+    let (ran, _) = after(&record(), &event(1, running()));
+    let (now, published) = after(&ran, &ordered(1, 2));
+    assert_eq!((now.reboots, now.progress, published.len()), (2, ran.progress, 0));
+    for nothing in [ordered(1, 1), ordered(1, 2), ordered(2, 3)] {
+        assert_eq!(hear(Some(&now), &nothing), Decision::nothing());
+    }
+    assert_eq!(hear(Some(&record()), &ordered(1, 1)), Decision::nothing(), "it does not run yet");
 }

@@ -2,14 +2,19 @@
 //! only one to write it after its creation.
 
 mod decide;
+mod nudge;
 mod record;
+mod request;
 
-pub use decide::{Facts, Instances};
-pub use record::{
-    BY_TENANT, NUDGE_AFTER_MS, OPEN, OPEN_SHARDS, Record, Request, TABLE, TOKEN_KEPT_MS, Want,
-    look_at_running, move_nudge, nudge_at, open_partition, record_key, request_key, shown_state,
-    token_key,
+pub use decide::{ENDING_DEADLINE_MS, Facts, Instances};
+pub use nudge::{
+    NUDGE_AFTER_MS, OPEN_SHARDS, look_at_running, move_nudge, nudge_at, nudge_wait_ms, nudges,
+    open_partition,
 };
+pub use record::{
+    BY_TENANT, OPEN, Record, TABLE, TOKEN_KEPT_MS, record_key, request_key, token_key,
+};
+pub use request::{Asked, Request, Want, shown_state};
 
 use async_trait::async_trait;
 use eventplane_engine::{Decision, Fault, Look, Moment, Step};

@@ -1,11 +1,11 @@
-//! The instance record, the request item beside it, and the client token: how they are stored.
+//! The instance record, and where the request item and the client token beside it are kept.
 
+use crate::nudge::{NUDGE_AT, NUDGES, first_nudge, nudge_at, nudge_sort, open_partition, shard_of};
 use eventplane_domain::state::{Progress, Returned};
 use eventplane_domain::{InstanceId, LaunchSpec, Millis, Outcome, Reason, State, Tenant};
 use eventplane_engine::Fault;
-use eventplane_store::{
-    Condition, FaultKind, Index, Item, ItemExt, Key, StoreFault, Table, Update, Value, Write,
-};
+use eventplane_events::InstanceRequested;
+use eventplane_store::{Condition, FaultKind, Index, Item, ItemExt, Key, StoreFault, Table, Write};
 use std::collections::BTreeMap;
 
 /// The table of instance records, request items and client tokens.
@@ -21,12 +21,6 @@ pub const BY_TENANT: &str = "by_tenant";
 /// The index of the records that are on their way to another state and of the requests that no
 /// record shows yet, by when the sweeper is to look at them.
 pub const OPEN: &str = "open";
-/// The attribute of records and requests that says when the sweeper is to look at them.
-const NUDGE_AT: &str = "nudge_at";
-/// Into how many partitions [`OPEN`] is divided, so that none of them is hot.
-pub const OPEN_SHARDS: u64 = 8;
-/// How long after a change the sweeper waits before it nudges, in milliseconds.
-pub const NUDGE_AFTER_MS: i64 = 30_000;
 /// How long an ended instance's client token is kept, in milliseconds: a day, as EC2 promises
 /// ("Ensuring idempotency in Amazon EC2 API requests", EC2 API reference), and an hour more.
 pub const TOKEN_KEPT_MS: i64 = 25 * 3600 * 1000;
@@ -45,49 +39,6 @@ pub fn request_key(tenant: &Tenant, id: &InstanceId) -> Key {
 #[must_use]
 pub fn token_key(tenant: &Tenant, token: &str) -> Key {
     Key::new(TABLE.name, format!("{tenant}/token/{token}"), "token")
-}
-
-fn shard_of(id: &InstanceId) -> u64 {
-    id.digits().bytes().fold(0, |sum, byte| sum + u64::from(byte))
-}
-
-/// When the sweeper is to look at the item, if it is to at all.
-#[must_use]
-pub fn nudge_at(item: &Item) -> Option<Millis> {
-    item.text(NUDGE_AT).and_then(|ms| ms.parse().ok()).map(Millis)
-}
-/// Sets the next look of the sweeper at the record or request under `key`, or ends it; fails if
-/// that was changed since it was `due`.
-#[must_use]
-pub fn move_nudge(key: Key, due: Millis, next: Option<Millis>) -> Write {
-    let updates = match next {
-        Some(next) => vec![Update::set(NUDGE_AT, nudge_sort(next))],
-        None => vec![Update::remove("open"), Update::remove(NUDGE_AT)],
-    };
-    Write::update(key, updates).when(Condition::equals(NUDGE_AT, nudge_sort(due)))
-}
-
-/// Lets the sweeper look at a running instance whose host has let it go: before that is published,
-/// so that it is heard also if every message of it is lost. Fails while it looks already.
-#[must_use]
-pub fn look_at_running(tenant: &Tenant, id: &InstanceId, now: Millis) -> Write {
-    let updates = vec![
-        Update::set("open", open_partition(shard_of(id))),
-        Update::set(NUDGE_AT, nudge_sort(now.plus(NUDGE_AFTER_MS))),
-    ];
-    Write::update(record_key(tenant, id), updates)
-        .when(Condition::equals(STATE, State::Running.name()))
-        .when(Condition::absent(NUDGE_AT))
-}
-
-/// One of the partitions of [`OPEN`].
-#[must_use]
-pub fn open_partition(shard: u64) -> String {
-    format!("open-{}", shard % OPEN_SHARDS)
-}
-/// The sort key of [`OPEN`]: texts in the order of their moments.
-fn nudge_sort(at: Millis) -> String {
-    format!("{:013}", at.0.max(0))
 }
 
 /// An instance, as its record has it.
@@ -111,8 +62,17 @@ pub struct Record {
     pub token: Option<String>,
     /// The user's tags.
     pub tags: BTreeMap<String, String>,
-    /// Whether a generation has run.
+    /// Whether a generation has run, or may have.
     pub has_run: bool,
+    /// How many hosts in a row had the newest generations and did not run them.
+    pub replaced: u32,
+    /// The newest reboot that its host has the order for; 0 for none.
+    pub reboots: u32,
+    /// By when the state that it is moving through should be over, apart from a launch's deadline:
+    /// nothing is forced then, for what holds it up is the word of a host. It is shown.
+    pub due: Option<Millis>,
+    /// How often the sweeper has nudged it in this state.
+    pub nudges: u32,
     /// When the newest generation began to run.
     pub running_at: Option<Millis>,
     /// When it was terminated.
@@ -121,8 +81,8 @@ pub struct Record {
     pub nudge_at: Option<Millis>,
 }
 
-const GENERATION: &str = "gen";
-const STATE: &str = "state";
+pub(crate) const GENERATION: &str = "gen";
+pub(crate) const STATE: &str = "state";
 const WITHDRAWN: &str = "withdrawn";
 const RETURNED: &str = "returned";
 const ROOM_RETURNED: &str = "room";
@@ -149,10 +109,21 @@ impl Record {
             token: None,
             tags: BTreeMap::new(),
             has_run: false,
+            replaced: 0,
+            reboots: 0,
+            due: None,
+            nudges: 0,
             running_at: None,
             ended_at: None,
-            nudge_at: Some(created.plus(NUDGE_AFTER_MS)),
+            nudge_at: Some(first_nudge(created, deadline)),
         }
+    }
+
+    /// What is asked of the steps for the newest generation.
+    #[must_use]
+    pub fn requested_now(&self) -> InstanceRequested {
+        let (spec, has_run, replaced) = (self.spec.clone(), self.has_run, self.replaced);
+        InstanceRequested { spec, has_run, replaced }
     }
 
     /// Writes the record of a new instance.
@@ -196,6 +167,10 @@ impl Record {
             .with_some("token", self.token.as_deref())
             .with_some(TAGS, tags)
             .with_some("has_run", self.has_run.then_some(true))
+            .with_some("replaced", some_above_0(self.replaced))
+            .with_some("reboots", some_above_0(self.reboots))
+            .with_some("due", ms(self.due))
+            .with_some(NUDGES, some_above_0(self.nudges))
             .with_some("running_at", ms(self.running_at))
             .with_some("ended_at", ms(self.ended_at))
             .with_some("open", self.nudge_at.map(|_| open_partition(shard_of(&self.id))))
@@ -242,6 +217,10 @@ fn parse(item: &Item) -> Option<Record> {
         token: item.text("token").map(str::to_owned),
         tags: tags?,
         has_run: item.is_true("has_run"),
+        replaced: small("replaced")?,
+        reboots: small("reboots")?,
+        due: moment("due"),
+        nudges: small(NUDGES)?,
         running_at: moment("running_at"),
         ended_at: moment("ended_at"),
         nudge_at: nudge_at(item),
@@ -272,86 +251,5 @@ fn read_returned(text: &str) -> Returned {
         network: text.contains('n'),
         storage: text.contains('s'),
         security: text.contains('x'),
-    }
-}
-
-/// What an instance's user wants it to become.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Want {
-    Stopped,
-    Terminated,
-}
-
-/// The request item: what the user wants now, written before the request is published.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    /// What it is to become.
-    pub wants: Want,
-    /// The generation that the user saw.
-    pub generation: u32,
-    /// When it was asked.
-    pub at: Millis,
-    /// Who asked, and why.
-    pub reason: Reason,
-}
-
-impl Request {
-    /// Writes the request, and puts it where the sweeper looks until the record shows it. A
-    /// termination is never taken back, so nothing overwrites one.
-    #[must_use]
-    pub fn write(&self, tenant: &Tenant, id: &InstanceId) -> Write {
-        let wants = match self.wants {
-            Want::Stopped => "stopped",
-            Want::Terminated => "terminated",
-        };
-        let item = Item::new()
-            .with("wants", wants)
-            .with(GENERATION, i64::from(self.generation))
-            .with("at", self.at.0)
-            .with("code", self.reason.code.as_str())
-            .with("why", self.reason.message.as_str())
-            .with("open", open_partition(shard_of(id)))
-            .with(NUDGE_AT, nudge_sort(self.at.plus(NUDGE_AFTER_MS)));
-        Write::put(request_key(tenant, id), item)
-            .when(Condition::differs("wants", Value::from("terminated")))
-    }
-
-    /// Reads the request that `item` is.
-    ///
-    /// # Errors
-    /// A fault when it is not one.
-    pub fn read(item: &Item) -> Result<Request, Fault> {
-        let read = || {
-            Some(Request {
-                wants: match item.text("wants")? {
-                    "stopped" => Want::Stopped,
-                    "terminated" => Want::Terminated,
-                    _ => return None,
-                },
-                generation: u32::try_from(item.number(GENERATION)?).ok()?,
-                at: Millis(item.number("at")?),
-                reason: Reason::new(item.text("code")?, item.text("why")?),
-            })
-        };
-        read().ok_or_else(|| {
-            let message = format!("not a request item: {:?}", item.keys());
-            Fault::Store(StoreFault::new(FaultKind::Corrupt, message))
-        })
-    }
-}
-
-/// The state that a user sees: what was asked for shows at once, before anybody has acted on it.
-#[must_use]
-pub fn shown_state(record: &Record, request: Option<&Request>) -> State {
-    match (record.progress.state, request.map(|request| request.wants)) {
-        (State::Terminated, _) => State::Terminated,
-        (_, Some(Want::Terminated)) => State::ShuttingDown,
-        (State::Pending | State::Running, Some(Want::Stopped))
-            if request.is_some_and(|r| r.generation == record.progress.generation) =>
-        {
-            State::Stopping
-        }
-        (state, _) => state,
     }
 }

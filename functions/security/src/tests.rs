@@ -132,13 +132,13 @@ fn allocated(generation: u32, role: Option<&str>) -> Event {
     };
     let host = HostId::parse("h-1").expect("a host id");
     let placement = Placement { host, zone: "a".to_owned(), rack: "r".to_owned() };
-    let launch = Launch { spec, placement, has_run: false };
+    let launch = Launch { spec, placement, has_run: false, replaced: 0 };
     event(generation, Data::CapacityAllocated(CapacityAllocated { launch }))
 }
 
 fn withdrawn(outcome: Outcome) -> Event {
     let reason = Reason::new("Client.UserInitiatedShutdown", "asked");
-    event(1, Data::InstanceWithdrawn(InstanceWithdrawn { outcome, reason }))
+    event(1, Data::InstanceWithdrawn(InstanceWithdrawn { outcome, reason, has_run: false }))
 }
 
 #[tokio::test]

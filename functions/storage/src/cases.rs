@@ -55,7 +55,7 @@ pub(crate) fn launch(zone: &str, volumes: Vec<VolumeSpec>) -> Launch {
     };
     let host = HostId::parse("h-1").expect("a host id");
     let placement = Placement { host, zone: zone.to_owned(), rack: "r1".to_owned() };
-    Launch { spec, placement, has_run: false }
+    Launch { spec, placement, has_run: false, replaced: 0 }
 }
 
 pub(crate) fn event(instance: &InstanceId, generation: u32, data: Data) -> Event {
@@ -85,5 +85,5 @@ pub(crate) fn allocated(zone: &str, volumes: Vec<VolumeSpec>) -> Data {
 
 pub(crate) fn withdrawn(outcome: Outcome) -> Data {
     let reason = Reason::new(code::USER_SHUTDOWN, "asked");
-    Data::InstanceWithdrawn(InstanceWithdrawn { outcome, reason })
+    Data::InstanceWithdrawn(InstanceWithdrawn { outcome, reason, has_run: false })
 }

@@ -69,6 +69,7 @@ fn what_is_recorded_and_what_is_heard_decide_what_becomes_of_it() {
     let requested = Data::InstanceRequested(InstanceRequested {
         spec: launch_of(&launch_of_two(1)).spec.clone(),
         has_run: false,
+        replaced: 0,
     });
     let (take, take_2) = (launch_of_two(1), launch_of_two(2));
     let cases = [

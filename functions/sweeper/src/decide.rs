@@ -1,9 +1,9 @@
 //! Which request of an instance is its last, and whether it has been heard.
 
-use eventplane_domain::{Reason, State, code};
+use eventplane_domain::{Millis, Reason, State, code};
 use eventplane_engine::{Emit, Fault};
-use eventplane_events::{Data, InstanceRequested, TerminationRequested};
-use eventplane_instances::{Record, Request, Want};
+use eventplane_events::{Data, InstanceStartRequested, Reboot, TerminationRequested};
+use eventplane_instances::{Record, Request, Want, nudge_wait_ms};
 use eventplane_store::Item;
 
 /// An instance that waits for something: its record, and what its user wants now.
@@ -25,17 +25,11 @@ impl Open {
         })
     }
 
-    /// Whether the record shows what the user wants: then the request needs no more nudges, the
-    /// record has its own.
+    /// Whether the record shows what the user wants, or nothing is wanted of a record that is gone.
     #[must_use]
     pub fn request_is_shown(&self) -> bool {
         let (Some(record), Some(request)) = (&self.record, &self.request) else { return true };
-        let state = record.progress.state;
-        match request.wants {
-            Want::Terminated => matches!(state, State::ShuttingDown | State::Terminated),
-            Want::Stopped if request.generation < record.progress.generation => true,
-            Want::Stopped => !matches!(state, State::Pending | State::Running),
-        }
+        request.is_shown(record)
     }
 
     /// The request to publish again, if the instance waits for anything: what its user wants,
@@ -44,26 +38,48 @@ impl Open {
     #[must_use]
     pub fn nudge(&self) -> Option<Emit> {
         let record = self.record.as_ref()?;
-        let unheard = self.request.as_ref().filter(|_| !self.request_is_shown());
+        let request = self.request.as_ref();
+        let unheard = request.filter(|request| !request.is_shown(record));
+        let asked = request.and_then(|request| request.asked.as_ref()).map(|asked| &asked.reason);
         let unsaid = || Reason::new(code::INTERNAL, "the reason was not recorded");
-        let asked = self.request.as_ref().map(|request| &request.reason).or(record.reason.as_ref());
-        let ask = TerminationRequested { reason: asked.cloned().unwrap_or_else(unsaid) };
-        let data = match (unheard.map(|request| request.wants), record.progress.state) {
+        let reason = || asked.or(record.reason.as_ref()).cloned().unwrap_or_else(unsaid);
+        let data = match (unheard.and_then(Request::wants), record.progress.state) {
             (_, State::Terminated) => return None,
             (Some(Want::Terminated), _) | (_, State::ShuttingDown) => {
-                Data::InstanceTerminationRequested(ask)
+                Data::InstanceTerminationRequested(TerminationRequested { reason: reason() })
             }
-            (Some(Want::Stopped), _) | (_, State::Stopping) => Data::InstanceStopRequested(ask),
+            (Some(Want::Stopped), _) | (_, State::Stopping) => {
+                Data::InstanceStopRequested(TerminationRequested { reason: reason() })
+            }
+            (Some(Want::Running), _) => {
+                Data::InstanceStartRequested(InstanceStartRequested { reason: reason() })
+            }
+            (Some(Want::Rebooted), _) => {
+                let number = unheard.map_or(0, |request| request.reboots);
+                Data::InstanceRebootRequested(Reboot { number })
+            }
             // What runs is looked at only after its host has let it go: the handoff says again how
             // it ended.
             (None, State::Running) if record.nudge_at.is_none() => return None,
-            (None, State::Pending | State::Running) => Data::InstanceRequested(InstanceRequested {
-                spec: record.spec.clone(),
-                has_run: record.has_run,
-            }),
+            (None, State::Pending | State::Running) => {
+                Data::InstanceRequested(record.requested_now())
+            }
             (None, State::Stopped) => return None,
         };
         let generation = record.progress.generation;
         Some(Emit { data, generation, deadline: record.deadline })
+    }
+
+    /// When to look again at an instance that has been nudged so often: ever later, but not after
+    /// the end of its launch's time.
+    #[must_use]
+    pub fn next_look(&self, nudges: u32, now: Millis) -> Millis {
+        let next = now.plus(nudge_wait_ms(nudges + 1));
+        let deadline = self
+            .record
+            .as_ref()
+            .filter(|record| record.progress.state == State::Pending)
+            .map(|record| record.deadline.plus(1));
+        deadline.filter(|deadline| *deadline > now).map_or(next, |deadline| next.min(deadline))
     }
 }

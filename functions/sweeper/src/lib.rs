@@ -10,7 +10,7 @@ use eventplane_domain::Millis;
 use eventplane_engine::{Fault, Origin, Ports, metric, stamp};
 use eventplane_events::Entry;
 use eventplane_instances::{
-    NUDGE_AFTER_MS, OPEN, OPEN_SHARDS, TABLE, move_nudge, nudge_at, open_partition,
+    OPEN, OPEN_SHARDS, TABLE, move_nudge, nudge_at, nudges, open_partition,
 };
 use eventplane_store::{Item, Key, Query, Write};
 use std::collections::BTreeSet;
@@ -70,7 +70,6 @@ async fn walk(ports: &Ports, now: Millis, is_due: impl Fn(Millis) -> bool) -> Re
         }
     }
     if swept.nudged > 0 {
-        info!(nudged = swept.nudged, "nudged what was late");
         metric("SweeperRescues", "Count", i64::try_from(swept.nudged).unwrap_or(i64::MAX));
     }
     Ok(swept)
@@ -101,10 +100,13 @@ async fn nudge_all(
                 continue;
             }
         };
-        if !move_on(ports, now, keys, items, open.request_is_shown()).await? {
+        if !move_on(ports, now, keys, items, &open).await? {
             continue;
         }
         if let (Some(record), Some(emit)) = (&open.record, open.nudge()) {
+            info!(instance = %record.id, tenant = %record.tenant, state = %record.progress.state,
+                generation = record.progress.generation, nudges = record.nudges + 1,
+                event = emit.data.name(), "nudged what was late");
             let (tenant, subject) = (&record.tenant, &record.id);
             let origin = Origin::Fresh { tenant, subject, traceparent: None };
             entries.push(stamp(ports, "sweeper", &origin, emit).entry());
@@ -121,13 +123,14 @@ async fn move_on(
     now: Millis,
     keys: &[Key],
     items: &[Option<Item>],
-    request_is_shown: bool,
+    open: &Open,
 ) -> Result<bool, Fault> {
-    let next = now.plus(NUDGE_AFTER_MS);
     let mut writes: Vec<Write> = Vec::new();
     for (key, item) in keys.iter().zip(items) {
-        if let Some(due) = item.as_ref().and_then(nudge_at) {
-            let ends = key.sort == "request" && request_is_shown;
+        let Some(item) = item else { continue };
+        if let Some(due) = nudge_at(item) {
+            let ends = key.sort == "request" && open.request_is_shown();
+            let next = open.next_look(nudges(item), now);
             writes.push(move_nudge(key.clone(), due, (!ends).then_some(next)));
         }
     }

@@ -4,7 +4,7 @@ use super::*;
 use async_trait::async_trait;
 use eventplane_domain::{InstanceId, LaunchSpec, Outcome, Reason, State, Strategy, Tenant};
 use eventplane_engine::{Chance, Clock, Publisher};
-use eventplane_instances::{Record, Request, Want};
+use eventplane_instances::{Asked, NUDGE_AFTER_MS, Record, Request, Want};
 use eventplane_local::store::EmbeddedStore;
 use eventplane_store::Store;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -46,7 +46,8 @@ fn record(n: u64, state: State) -> Record {
 
 fn request(wants: Want, generation: u32) -> Request {
     let reason = Reason::new("Client.UserInitiatedShutdown", "asked");
-    Request { wants, generation, at: Millis(0), reason }
+    let asked = Asked { wants, generation, at: Millis(0), reason };
+    Request { asked: Some(asked), reboots: 1, ..Request::default() }
 }
 
 #[test]
@@ -57,6 +58,7 @@ fn what_the_record_waits_for_is_asked_again_and_what_it_does_not_show_comes_firs
         Some("InstanceStopRequested"),
         Some("InstanceTerminationRequested"),
     );
+    let (start, reboot) = (Some("InstanceStartRequested"), Some("InstanceRebootRequested"));
     for (state, wants, nudged, shown) in [
         (Pending, None, launch, true),
         (Running, None, None, true),
@@ -70,9 +72,17 @@ fn what_the_record_waits_for_is_asked_again_and_what_it_does_not_show_comes_firs
         (ShuttingDown, Some((Want::Terminated, 1)), end, true),
         (Terminated, Some((Want::Terminated, 1)), None, true),
         (Running, Some((Want::Stopped, 1)), stop, false),
-        (Running, Some((Want::Stopped, 0)), None, true),
+        // A stop outlives a new placement: it holds until something else is asked for.
+        (Running, Some((Want::Stopped, 0)), stop, false),
+        (Pending, Some((Want::Stopped, 0)), stop, false),
         (Stopping, Some((Want::Stopped, 1)), stop, true),
         (Stopped, Some((Want::Stopped, 1)), None, true),
+        (Stopped, Some((Want::Running, 1)), start, false),
+        (Stopped, Some((Want::Running, 0)), None, true),
+        (Pending, Some((Want::Running, 0)), launch, true),
+        (Running, Some((Want::Rebooted, 1)), reboot, false),
+        (Running, Some((Want::Rebooted, 0)), None, true),
+        (Stopped, Some((Want::Rebooted, 1)), None, true),
     ] {
         let request = wants.map(|(wants, generation)| request(wants, generation));
         let open = Open { record: Some(record(1, state)), request };
@@ -121,7 +131,7 @@ async fn sweep_at(world: &World, ports: &Ports, now: i64) -> usize {
 }
 
 #[tokio::test]
-async fn a_late_launch_is_nudged_once_per_interval_and_no_other() {
+async fn a_late_launch_is_nudged_ever_more_seldom_and_at_its_deadline_and_no_other() {
     let (world, ports) = site();
     for n in 0..120 {
         ports.store.transact(vec![record(n, State::Pending).create()]).await.expect("written");
@@ -130,8 +140,13 @@ async fn a_late_launch_is_nudged_once_per_interval_and_no_other() {
     assert_eq!(sweep_at(&world, &ports, NUDGE_AFTER_MS - 1).await, 0);
     assert_eq!(sweep_at(&world, &ports, NUDGE_AFTER_MS).await, 120);
     assert_eq!(sweep_at(&world, &ports, NUDGE_AFTER_MS + 1).await, 0);
-    assert_eq!(sweep_at(&world, &ports, 2 * NUDGE_AFTER_MS).await, 120);
-    world.now.store(2 * NUDGE_AFTER_MS + 5, Ordering::SeqCst);
+    let deadline = 60_000;
+    assert_eq!(sweep_at(&world, &ports, deadline).await, 0, "the wait has doubled");
+    assert_eq!(sweep_at(&world, &ports, deadline + 1).await, 120, "its time is over");
+    let next = deadline + 1 + 4 * NUDGE_AFTER_MS;
+    assert_eq!(sweep_at(&world, &ports, next - 1).await, 0);
+    assert_eq!(sweep_at(&world, &ports, next).await, 120);
+    world.now.store(next + 5, Ordering::SeqCst);
     assert_eq!(republish_open(&ports).await.expect("no fault").nudged, 120);
     let published = world.published.lock().expect("no panic");
     assert!(published.iter().all(|entry| entry.detail_type == "InstanceRequested"));
@@ -141,14 +156,15 @@ async fn a_late_launch_is_nudged_once_per_interval_and_no_other() {
 async fn a_request_that_nobody_heard_is_nudged_until_the_record_shows_it() {
     let (world, ports) = site();
     let running = record(1, State::Running);
-    let request = request(Want::Terminated, 1).write(&running.tenant, &running.id);
+    let request = request(Want::Terminated, 1);
+    let request = request.replace(None, &running.tenant, &running.id);
     ports.store.transact(vec![running.create(), request]).await.expect("written");
     assert_eq!(sweep_at(&world, &ports, NUDGE_AFTER_MS).await, 1);
     let mut ended = running.clone();
     ended.progress.state = State::Terminated;
     ended.progress.withdrawn = Some(Outcome::Terminate);
     ports.store.transact(vec![ended.replace(&running)]).await.expect("written");
-    assert_eq!(sweep_at(&world, &ports, 2 * NUDGE_AFTER_MS).await, 0);
+    assert_eq!(sweep_at(&world, &ports, 3 * NUDGE_AFTER_MS).await, 0);
     let open = |shard| Query::index(TABLE.name, OPEN, open_partition(shard), 10);
     for shard in 0..OPEN_SHARDS {
         let left = ports.store.query(&open(shard)).await.expect("no fault");

@@ -59,6 +59,15 @@ impl World {
         ENVIRONMENT.seconds_as_ms("LAUNCH_DEADLINE_S")
     }
 
+    /// How long an instance may take to stop, or to shut down, before it is shown as overdue, in
+    /// milliseconds.
+    ///
+    /// # Errors
+    /// A setting that is missing or no number.
+    pub fn ending_deadline_ms(&self) -> Result<i64, SettingError> {
+        ENVIRONMENT.seconds_as_ms("ENDING_DEADLINE_S")
+    }
+
     /// Whether callers' tokens name their tenants; otherwise there is one tenant for all.
     #[must_use]
     pub fn tokens_name_tenants(&self) -> bool {

@@ -124,6 +124,9 @@ pub struct Launch {
     /// cannot start again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_run: bool,
+    /// How many hosts in a row had this launch and did not run it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replaced: u32,
 }
 
 /// What the network step hands over.

@@ -174,6 +174,8 @@ pub enum Heard {
     Withdrawn { generation: u32, outcome: Outcome },
     /// A step has given back: this generation's things, or all for good.
     Returned { step: Step, generation: u32, for_good: bool },
+    /// Its user asked to start it, having seen this generation stopped.
+    StartRequested { generation: u32 },
 }
 
 /// The record after `heard`, or `None` where it changes nothing: in whatever order and however
@@ -197,6 +199,12 @@ pub fn hear(now: Progress, heard: Heard) -> Option<Progress> {
         }
         (_, None, Heard::Withdrawn { generation, outcome: Replace }) if current(generation) => {
             Progress { state: State::Pending, generation: generation + 1, ..now }
+        }
+        (State::Stopped, Some(Stop), Heard::StartRequested { generation })
+            if current(generation) =>
+        {
+            let generation = generation + 1;
+            Progress { state: State::Pending, generation, withdrawn: None, ..now }
         }
         (_, _, Heard::Returned { step, for_good: true, .. }) => {
             Progress { returned: now.returned.with(step), ..now }
@@ -233,6 +241,7 @@ mod tests {
         let generation = 1..4_u32;
         prop_oneof![
             generation.clone().prop_map(|generation| Heard::Running { generation }),
+            generation.clone().prop_map(|generation| Heard::StartRequested { generation }),
             (generation.clone(), 0..3_usize).prop_map(|(generation, o)| Heard::Withdrawn {
                 generation,
                 outcome: [Outcome::Terminate, Outcome::Stop, Outcome::Replace][o],
@@ -296,6 +305,22 @@ mod tests {
         assert_eq!(after([withdrawn]).state, State::Stopping);
         assert_eq!(after([withdrawn, room]).state, State::Stopped);
         assert_eq!(after([room, withdrawn]).state, State::Stopped);
+    }
+
+    #[test]
+    fn a_start_begins_the_next_generation_once_the_room_of_the_last_is_given_back() {
+        let withdrawn = Heard::Withdrawn { generation: 1, outcome: Outcome::Stop };
+        let room = Heard::Returned { step: Step::Capacity, generation: 1, for_good: false };
+        let start = Heard::StartRequested { generation: 1 };
+        assert_eq!(after([withdrawn, start]).state, State::Stopping, "not before capacity answers");
+        let begun = after([withdrawn, room, start, start]);
+        assert_eq!((begun.state, begun.generation), (State::Pending, 2));
+        assert_eq!(hear(begun, withdrawn), None, "the stop of the generation before is history");
+        assert_eq!(after([start]), Progress::requested(), "what is not stopped is not started");
+        let failed = Heard::Withdrawn { generation: 2, outcome: Outcome::Stop };
+        let room = Heard::Returned { step: Step::Capacity, generation: 2, for_good: false };
+        let again = hear(begun, failed).and_then(|now| hear(now, room)).expect("it changes");
+        assert_eq!((again.state, again.generation), (State::Stopped, 2));
     }
 
     #[test]

@@ -86,6 +86,12 @@ events! {
     LaunchFailed(LaunchFailed) by ["capacity", "network", "storage", "security"];
     /// A user asked to stop the instance.
     InstanceStopRequested(TerminationRequested) by ["api", "sweeper"];
+    /// A user asked to start the stopped instance.
+    InstanceStartRequested(InstanceStartRequested) by ["api", "sweeper"];
+    /// A user asked to reboot the instance where it runs.
+    InstanceRebootRequested(Reboot) by ["api", "sweeper"];
+    /// The host has the order to reboot the instance.
+    InstanceRebootOrdered(Reboot) by ["handoff"];
     /// A user asked to terminate the instance.
     InstanceTerminationRequested(TerminationRequested) by ["api", "sweeper"];
     /// It is decided how this generation ends; nothing may run it any more.
@@ -112,6 +118,30 @@ pub struct InstanceRequested {
     /// cannot start again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_run: bool,
+    /// How many hosts in a row had this launch and did not run it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replaced: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// Data of `InstanceStartRequested`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct InstanceStartRequested {
+    /// Who asked, and why.
+    pub reason: Reason,
+}
+
+/// Data of `InstanceRebootRequested` and `InstanceRebootOrdered`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Reboot {
+    /// Which reboot of the instance it is, from 1: an order that comes twice is one.
+    pub number: u32,
 }
 
 /// Data of `CapacityAllocated`.
@@ -177,7 +207,7 @@ pub struct InstanceHalted {
     /// Why, if it was not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// Whether it has run, or may have: what has run is stopped, not terminated.
+    /// Whether this generation has run, or may have: what never ran is placed again elsewhere.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_run: bool,
 }
@@ -211,6 +241,9 @@ pub struct InstanceWithdrawn {
     pub outcome: Outcome,
     /// Why: the state reason that the user sees.
     pub reason: Reason,
+    /// Whether any generation has run, or may have: then no failed start ever terminates it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_run: bool,
 }
 
 /// Data of `CapacityReleased`, `NetworkReleased`, `VolumeReleased` and `SecurityRevoked`.

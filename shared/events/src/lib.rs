@@ -13,8 +13,9 @@ pub mod samples;
 
 pub use data::{
     CapacityAllocated, Data, InstanceHalted, InstanceHandedOff, InstanceRequested, InstanceRunning,
-    InstanceTerminated, InstanceWithdrawn, KINDS, Kind, LaunchFailed, NetworkConfigured, Returned,
-    SecurityConfigured, TerminationRequested, VolumeProvisioned,
+    InstanceStartRequested, InstanceTerminated, InstanceWithdrawn, KINDS, Kind, LaunchFailed,
+    NetworkConfigured, Reboot, Returned, SecurityConfigured, TerminationRequested,
+    VolumeProvisioned,
 };
 pub use envelope::{Entry, Unreadable, envelope, read};
 #[cfg(feature = "schema")]

@@ -3,9 +3,9 @@
 
 use crate::{
     CapacityAllocated, Data, Event, InstanceHalted, InstanceHandedOff, InstanceRequested,
-    InstanceRunning, InstanceTerminated, InstanceWithdrawn, KINDS, LaunchFailed, Metadata,
-    NetworkConfigured, Returned, SCHEMA_VERSION, SecurityConfigured, TerminationRequested,
-    VolumeProvisioned,
+    InstanceRunning, InstanceStartRequested, InstanceTerminated, InstanceWithdrawn, KINDS,
+    LaunchFailed, Metadata, NetworkConfigured, Reboot, Returned, SCHEMA_VERSION,
+    SecurityConfigured, TerminationRequested, VolumeProvisioned,
 };
 use eventplane_domain::{
     FirewallRule, HostId, Identity, InstanceId, Launch, LaunchSpec, Millis, Network, Outcome,
@@ -26,7 +26,7 @@ pub fn all() -> Vec<Event> {
     // Hops: a request begins a chain, network, storage and security share theirs.
     samples.push(event(
         0,
-        Data::InstanceRequested(InstanceRequested { spec: spec(), has_run: false }),
+        Data::InstanceRequested(InstanceRequested { spec: spec(), has_run: false, replaced: 0 }),
     ));
     samples.push(event(1, Data::CapacityAllocated(CapacityAllocated { launch: launch() })));
     samples.extend(side_by_side().map(|data| event(2, data)));
@@ -38,8 +38,16 @@ pub fn all() -> Vec<Event> {
     samples.push(event(1, Data::LaunchFailed(failed())));
     let asked = TerminationRequested { reason: asked() };
     samples.push(event(0, Data::InstanceStopRequested(asked.clone())));
+    let start = InstanceStartRequested { reason: asked.reason.clone() };
+    samples.push(event(0, Data::InstanceStartRequested(start)));
+    samples.push(event(0, Data::InstanceRebootRequested(Reboot { number: 1 })));
+    samples.push(event(1, Data::InstanceRebootOrdered(Reboot { number: 1 })));
     samples.push(event(0, Data::InstanceTerminationRequested(asked.clone())));
-    let withdrawn = InstanceWithdrawn { outcome: Outcome::Terminate, reason: asked.reason.clone() };
+    let withdrawn = InstanceWithdrawn {
+        outcome: Outcome::Terminate,
+        reason: asked.reason.clone(),
+        has_run: true,
+    };
     samples.push(event(1, Data::InstanceWithdrawn(withdrawn)));
     let returned = Returned { for_good: true };
     samples.push(event(2, Data::CapacityReleased(returned.clone())));
@@ -115,7 +123,7 @@ fn placement() -> Placement {
 }
 
 fn launch() -> Launch {
-    Launch { spec: spec(), placement: placement(), has_run: false }
+    Launch { spec: spec(), placement: placement(), has_run: false, replaced: 0 }
 }
 
 fn side_by_side() -> [Data; 3] {

@@ -3,7 +3,7 @@
 use eventplane_capacity::Capacity;
 use eventplane_engine::{Function, Handler, Ports};
 use eventplane_handoff::Handoff;
-use eventplane_instances::Instances;
+use eventplane_instances::{ENDING_DEADLINE_MS, Instances};
 use eventplane_keys::MasterKey;
 use eventplane_network::Networking;
 use eventplane_security::Security;
@@ -27,12 +27,13 @@ pub fn handlers(
 ) -> Vec<Arc<dyn Handler>> {
     let storage = Storage::new(master.clone(), ports.chance.clone());
     let security = Security::new(master.clone(), ports.chance.clone());
+    let instances = Instances { launch_deadline_ms, ending_deadline_ms: ENDING_DEADLINE_MS };
     vec![
         Arc::new(Function::new(Capacity, ports.clone())),
         Arc::new(Function::new(Networking, ports.clone())),
         Arc::new(Function::new(storage, ports.clone())),
         Arc::new(Function::new(security, ports.clone())),
         Arc::new(Function::new(Handoff, ports.clone())),
-        Arc::new(Function::new(Instances { launch_deadline_ms }, ports.clone())),
+        Arc::new(Function::new(instances, ports.clone())),
     ]
 }

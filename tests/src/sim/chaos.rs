@@ -47,6 +47,11 @@ impl Chaos {
     pub fn set_faults(&self, faults: bool) {
         self.faults.store(faults, Ordering::SeqCst);
     }
+
+    /// Whether anything goes wrong now.
+    pub fn has_faults(&self) -> bool {
+        self.faults.load(Ordering::SeqCst)
+    }
     /// Whether this call fails.
     pub fn fails(&self) -> bool {
         self.faults.load(Ordering::SeqCst) && self.draws(FAILS_ONE_IN)

@@ -3,9 +3,10 @@
 use super::host::SimHost;
 use super::store::SimStore;
 use eventplane_capacity::fleet::{Host, Sizes};
+use eventplane_domain::receipt::Answer;
 use eventplane_domain::{HostId, State};
 use eventplane_engine::Receipt;
-use eventplane_instances::Record;
+use eventplane_instances::{Record, Request, Want};
 use eventplane_store::ItemExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ const HOLDERS: [&str; 4] = ["capacity", "network", "storage", "security"];
 #[derive(Default)]
 pub(crate) struct Checker {
     states: BTreeMap<String, (State, u32)>,
+    /// The address that each instance was first seen with.
+    addresses: BTreeMap<String, String>,
 }
 
 /// All items, read.
@@ -24,6 +27,7 @@ pub(crate) struct Checker {
 struct Seen {
     hosts: BTreeMap<HostId, Host>,
     records: BTreeMap<String, Record>,
+    requests: BTreeMap<String, Request>,
     receipts: BTreeMap<(String, &'static str), Receipt>,
     /// Partitions of instances that a host has an assignment of.
     assigned: BTreeSet<String>,
@@ -47,6 +51,10 @@ fn read(store: &SimStore) -> Seen {
             ("instances", "record") => {
                 let record = Record::read(item).expect("a record");
                 seen.records.insert(key.partition.clone(), record);
+            }
+            ("instances", "request") => {
+                let request = Request::read(item).expect("a request");
+                seen.requests.insert(key.partition.clone(), request);
             }
             ("handoff", sort) => {
                 if let Some(instance) = sort.strip_prefix("a/") {
@@ -86,7 +94,21 @@ impl Checker {
         let seen = read(store);
         books(&seen);
         self.states(&seen);
+        self.address_stays(&seen);
         running(&seen, hosts);
+        only_owners_end_what_has_run(&seen, hosts);
+    }
+
+    /// An address stays its instance's through stops, starts and new placements.
+    fn address_stays(&mut self, seen: &Seen) {
+        for ((partition, table), receipt) in &seen.receipts {
+            let lease = Some(receipt).filter(|_| *table == "network");
+            if let Some(lease) = lease.and_then(eventplane_network::lease) {
+                let first = self.addresses.entry(partition.clone());
+                let first = first.or_insert(lease.private_ip.clone());
+                assert_eq!(*first, lease.private_ip, "{partition}");
+            }
+        }
     }
 
     /// State never goes back, and what is terminated holds nothing.
@@ -99,7 +121,9 @@ impl Checker {
                     State::ShuttingDown => {
                         !matches!(now.0, State::ShuttingDown | State::Terminated)
                     }
-                    State::Running => now.0 == State::Pending && now.1 == generation,
+                    State::Running | State::Stopped | State::Stopping => {
+                        now.0 == State::Pending && now.1 == generation
+                    }
                     _ => false,
                 };
                 assert!(!went_back && now.1 >= generation, "{partition}: {state} then {now:?}");
@@ -163,24 +187,40 @@ fn running(seen: &Seen, hosts: &[Arc<SimHost>]) {
     }
 }
 
-/// Whether every instance has come to rest: running, or terminated.
+/// What has run is terminated, and its volumes deleted, by its owner's request and nothing else.
+fn only_owners_end_what_has_run(seen: &Seen, hosts: &[Arc<SimHost>]) {
+    for host in hosts {
+        for key in &host.machine().ran {
+            let partition = key.tenant.partition(&key.instance_id);
+            let storage = seen.receipt(&partition, "storage").map(|receipt| receipt.answer);
+            let is_asked =
+                seen.requests.get(&partition).and_then(Request::wants) == Some(Want::Terminated);
+            let is_gone = storage == Some(Answer::GivenBackForGood);
+            assert!(is_asked || !is_gone, "{partition} has run, and its volumes are gone");
+        }
+    }
+}
+
+/// What has not come to rest: running, stopped or terminated, as its user wants it.
 pub(crate) fn unsettled(store: &SimStore) -> Vec<String> {
     let seen = read(store);
-    let items = store.items();
-    let wants_end = |partition: &String| {
-        items.keys().any(|key| {
-            key.table == "instances" && key.partition == *partition && key.sort == "request"
-        })
-    };
-    let unsettled = |(partition, record): &(&String, &Record)| match record.progress.state {
-        State::Terminated | State::Stopped => false,
-        State::Running => wants_end(partition),
-        _ => true,
+    let unsettled = |(partition, record): &(&String, &Record)| {
+        let is_shown = seen.requests.get(*partition).is_none_or(|one| one.is_shown(record));
+        record.progress.state.is_moving() || !is_shown
     };
     let told = |(partition, record): (&String, &Record)| {
-        format!("{partition}: {} {:?}", record.progress.state, record.progress)
+        let request = seen.requests.get(partition);
+        format!("{partition}: {} {:?} {request:?}", record.progress.state, record.progress)
     };
     seen.records.iter().filter(unsettled).map(told).collect()
+}
+
+/// How many instances are stopped, and how many generations there were beyond the first ones.
+pub(crate) fn standing(store: &SimStore) -> (usize, usize) {
+    let records = read(store).records;
+    let stopped = records.values().filter(|one| one.progress.state == State::Stopped).count();
+    let later = records.values().map(|one| one.progress.generation as usize - 1).sum();
+    (stopped, later)
 }
 
 /// Panics unless nothing is held at all.

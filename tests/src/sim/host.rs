@@ -4,8 +4,9 @@ use super::chaos::Chaos;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request};
-use eventplane_agent::host::{Action, Host};
+use eventplane_agent::host::{Action, Change, Host, Phase};
 use eventplane_agent::wire::{Assignments, InstanceKey};
+use eventplane_domain::{Reason, code};
 use eventplane_engine::Clock;
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -17,8 +18,14 @@ use tower::ServiceExt;
 #[derive(Default)]
 pub(crate) struct Machine {
     agent: Host,
+    /// What is on its disk, for an agent that is started anew.
+    memory: BTreeMap<InstanceKey, (u32, Phase, u32)>,
     starting: BTreeSet<(InstanceKey, u32)>,
     pub(crate) running: BTreeMap<InstanceKey, u32>,
+    /// All that has ever run on it.
+    pub(crate) ran: BTreeSet<InstanceKey>,
+    /// It is gone, with all that ran on it.
+    pub(crate) is_dead: bool,
 }
 
 pub(crate) struct SimHost {
@@ -38,7 +45,10 @@ impl SimHost {
     /// One round of its agent: what is started has started, the wanted set is asked for and acted
     /// on, and what is seen is reported. The agent may die at any call.
     pub(crate) async fn round(self: Arc<Self>, router: Router, chaos: Arc<Chaos>) {
-        self.machine().start_up();
+        if self.machine().is_dead {
+            return;
+        }
+        self.machine().start_up(&chaos);
         let revision = self.machine().agent.revision();
         let path = format!("/v1/hosts/{}/assignments?after={revision}", self.id);
         let (status, set) = send(&router, Method::GET, &path, None).await;
@@ -46,11 +56,13 @@ impl SimHost {
             let set: Assignments = serde_json::from_value(set).expect("a wanted set");
             let mut machine = self.machine();
             let actions = machine.agent.on_wanted(&set, chaos.now());
+            machine.remember();
             machine.act(actions);
         }
         {
             let mut machine = self.machine();
             let actions = machine.agent.on_deadline(chaos.now());
+            machine.remember();
             machine.act(actions);
         }
         chaos.pause().await;
@@ -67,12 +79,57 @@ impl SimHost {
 }
 
 impl Machine {
-    fn start_up(&mut self) {
+    /// What is being started has started, or cannot; and now and then one that runs ends.
+    fn start_up(&mut self, chaos: &Chaos) {
         for (key, generation) in std::mem::take(&mut self.starting) {
-            if self.agent.on_started(&key, generation) {
+            if chaos.has_faults() && chaos.draws(12) {
+                self.agent.on_ended(&key, generation, Reason::new(code::INTERNAL, "it will not"));
+            } else if self.agent.on_started(&key, generation) {
+                self.ran.insert(key.clone());
                 self.running.insert(key, generation);
             }
         }
+        if chaos.has_faults() && chaos.draws(40) && !self.running.is_empty() {
+            let drawn = chaos.below(self.running.len());
+            let (key, generation) = self.running.iter().nth(drawn).expect("it is there");
+            let (key, generation) = (key.clone(), *generation);
+            self.running.remove(&key);
+            let reason = Reason::new(code::INSTANCE_SHUTDOWN, "it shut itself down");
+            self.agent.on_ended(&key, generation, reason);
+        }
+        self.remember();
+    }
+
+    fn remember(&mut self) {
+        for change in self.agent.take_changes() {
+            match change {
+                Change::Stands(_, _, Phase::Starting) => {}
+                Change::Stands(key, generation, phase) => {
+                    self.memory.insert(key, (generation, phase, 0));
+                }
+                Change::Rebooted(key, number) => {
+                    self.memory.entry(key).and_modify(|(_, _, reboots)| *reboots = number);
+                }
+                Change::Forgotten(key) => {
+                    self.memory.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Its agent is killed and started again: what runs runs on.
+    pub(crate) fn restart_agent(&mut self) {
+        self.starting.clear();
+        let known = self.memory.iter();
+        self.agent = Host::remembering(known.map(|(key, (generation, phase, reboots))| {
+            (key.clone(), *generation, *phase, *reboots)
+        }));
+    }
+
+    /// The whole machine is gone, and with it all that ran on it and what it remembered.
+    pub(crate) fn die(&mut self) {
+        let ran = std::mem::take(&mut self.ran);
+        *self = Machine { is_dead: true, ran, ..Machine::default() };
     }
 
     fn act(&mut self, actions: Vec<Action>) {
@@ -80,6 +137,9 @@ impl Machine {
             match action {
                 Action::Start(key, generation) => {
                     self.starting.insert((key, generation));
+                }
+                Action::Reboot(key, generation) => {
+                    assert_eq!(self.running.get(&key), Some(&generation), "only what runs");
                 }
                 Action::Stop(key, generation) => {
                     self.starting.retain(|(other, g)| *other != key || *g > generation);

@@ -2,7 +2,7 @@
 
 use super::bus::{Message, SimBus};
 use super::chaos::Chaos;
-use super::check::{Checker, nothing_is_held, unsettled};
+use super::check::{Checker, nothing_is_held, standing, unsettled};
 use super::host::{SimHost, send};
 use super::store::SimStore;
 use axum::Router;
@@ -40,6 +40,10 @@ pub struct History {
     pub running: usize,
     /// How many instances there were.
     pub instances: usize,
+    /// How many instances ended up stopped, before all were terminated.
+    pub stopped: usize,
+    /// How many generations there were beyond the first of each instance.
+    pub generations: usize,
     /// How often the sweeper nudged.
     pub nudges: usize,
 }
@@ -94,6 +98,7 @@ pub fn run(seed: u64, trouble: Trouble) -> History {
     world.chaos.set_faults(false);
     world.come_to_rest();
     let ids = world.launched();
+    let (stopped, generations) = standing(&world.store);
     let running: usize = world.hosts.iter().map(|host| host.machine().running.len()).sum();
     for id in ids.values() {
         world.client(Method::DELETE, format!("/v1/instances/{id}"), None, None);
@@ -105,6 +110,8 @@ pub fn run(seed: u64, trouble: Trouble) -> History {
         commits: world.chaos.writes(),
         running,
         instances: ids.len(),
+        stopped,
+        generations,
         nudges: world.nudges,
     }
 }
@@ -185,7 +192,8 @@ impl World {
             80..=89 => self.agent_round(),
             90..=93 => self.ask_something(),
             94..=95 => self.kill_any(),
-            96 if self.trouble.losses && self.chaos.draws(4) => self.bus.lose_one(),
+            96 if self.trouble.losses => self.bus.lose_one(),
+            97 if self.chaos.draws(4) => self.trouble_a_host(),
             _ => self.chaos.pass(1 + self.chaos.below(40) as i64),
         }
         if self.chaos.writes() != self.checked {
@@ -252,16 +260,48 @@ impl World {
         self.tasks.push(Task::Agent(host, Box::pin(round)));
     }
 
-    /// A user launches, launches again with the same token, or terminates.
+    /// A user launches, launches again with the same token, or asks something of an instance,
+    /// whether it may be asked of it now or not.
     fn ask_something(&mut self) {
         let launch = self.chaos.below(LAUNCHES);
-        let known = self.launched().get(&launch).cloned();
-        match known {
-            Some(id) if self.chaos.draws(2) => {
-                self.client(Method::DELETE, format!("/v1/instances/{id}"), None, None);
-            }
-            _ => self.launch(launch),
+        let Some(id) = self.launched().get(&launch).cloned() else { return self.launch(launch) };
+        let path = format!("/v1/instances/{id}");
+        match self.chaos.below(20) {
+            0..=2 => self.launch(launch),
+            3..=4 => self.client(Method::DELETE, path, None, None),
+            5..=10 => self.client(Method::POST, format!("{path}/stop"), None, None),
+            11..=17 => self.client(Method::POST, format!("{path}/start"), None, None),
+            _ => self.client(Method::POST, format!("{path}/reboot"), None, None),
         }
+    }
+
+    /// An agent is killed and started again; or a host is gone, and its operator says so; or a new
+    /// machine takes its place, once nothing is left of the old one.
+    fn trouble_a_host(&mut self) {
+        let host = self.chaos.below(HOSTS);
+        let machine = self.hosts[host].clone();
+        self.tasks.retain(|task| !matches!(task, Task::Agent(busy, _) if *busy == host));
+        let is_dead = machine.machine().is_dead;
+        if !is_dead && self.chaos.draws(3) {
+            machine.machine().die();
+            self.say_dead(host);
+        } else if !is_dead {
+            machine.machine().restart_agent();
+        } else {
+            let (router, path) = (self.router.clone(), format!("/v1/hosts/host-{host}"));
+            let back = async move {
+                let active = Some(json!({ "state": "active" }));
+                let (status, _) = send(&router, Method::PUT, &path, active).await;
+                machine.machine().is_dead = status != 200;
+            };
+            self.tasks.push(Task::Client(Box::pin(back)));
+        }
+    }
+
+    /// The operator's word, which is given again until it is taken.
+    fn say_dead(&mut self, host: usize) {
+        let path = format!("/v1/hosts/host-{host}");
+        self.client(Method::PUT, path, Some(json!({ "state": "dead" })), None);
     }
 
     fn launch(&mut self, number: usize) {
@@ -335,6 +375,11 @@ impl World {
     /// Until every instance runs or is terminated. Without losses the sweeper has no part in it.
     fn come_to_rest(&mut self) {
         for round in 0..ROUNDS_MAX {
+            for host in 0..HOSTS {
+                if self.hosts[host].machine().is_dead {
+                    self.say_dead(host);
+                }
+            }
             self.settle();
             for host in 0..HOSTS {
                 self.round_of(host);

@@ -343,5 +343,8 @@ pub(crate) fn ids(answer: &Value) -> Vec<InstanceId> {
 
 /// The function that keeps the records.
 pub(crate) fn instances() -> eventplane_instances::Instances {
-    eventplane_instances::Instances { launch_deadline_ms: Options::default().launch_deadline_ms }
+    eventplane_instances::Instances {
+        launch_deadline_ms: Options::default().launch_deadline_ms,
+        ending_deadline_ms: eventplane_instances::ENDING_DEADLINE_MS,
+    }
 }

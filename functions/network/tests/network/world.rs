@@ -163,11 +163,15 @@ pub(crate) fn allocated(
         zone: zone.to_owned(),
         rack: "rack-1".to_owned(),
     };
-    let launch = Launch { spec, placement, has_run: false };
+    let launch = Launch { spec, placement, has_run: false, replaced: 0 };
     event(instance, generation, Data::CapacityAllocated(CapacityAllocated { launch }))
 }
 
 pub(crate) fn withdrawn(instance: &InstanceId, generation: u32, outcome: Outcome) -> Event {
     let reason = Reason::new(code::USER_SHUTDOWN, "asked for");
-    event(instance, generation, Data::InstanceWithdrawn(InstanceWithdrawn { outcome, reason }))
+    event(
+        instance,
+        generation,
+        Data::InstanceWithdrawn(InstanceWithdrawn { outcome, reason, has_run: false }),
+    )
 }

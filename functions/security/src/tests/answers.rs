@@ -107,7 +107,8 @@ fn each_event_is_answered_as_the_law_says_and_every_new_answer_is_noted() {
 fn what_is_not_for_this_step_changes_nothing_even_if_a_wrong_rule_delivers_it() {
     let Data::CapacityAllocated(launch) = allocated(1, None).data else { panic!("a launch") };
     let spec = launch.launch.spec;
-    let requested = Data::InstanceRequested(InstanceRequested { spec, has_run: false });
+    let requested =
+        Data::InstanceRequested(InstanceRequested { spec, has_run: false, replaced: 0 });
     let reason = Reason::new("Server.InternalError", "no");
     let failed = LaunchFailed { step: eventplane_domain::Step::Network, reason, has_run: false };
     let granted = then(None, true, &allocated(1, None), 5);

@@ -1,0 +1,91 @@
+//! When the sweeper looks at an instance: the moment that records and requests carry, and the index
+//! of those moments.
+
+use crate::record::{STATE, record_key};
+use eventplane_domain::{InstanceId, Millis, State, Tenant};
+use eventplane_store::{Condition, Item, ItemExt, Key, Update, Write};
+
+/// The attribute of records and requests that says when the sweeper is to look at them.
+pub(crate) const NUDGE_AT: &str = "nudge_at";
+/// The attribute that says how often it has.
+pub(crate) const NUDGES: &str = "nudges";
+/// Into how many partitions [`OPEN`](crate::OPEN) is divided, so that none of them is hot.
+pub const OPEN_SHARDS: u64 = 8;
+/// How long after a change the sweeper waits before it nudges, in milliseconds.
+pub const NUDGE_AFTER_MS: i64 = 30_000;
+/// How often the wait is doubled: what does not move for long is looked at every half hour, so that
+/// a step that fails for good does not fill its dead letters.
+const DOUBLED_MAX: u32 = 6;
+
+/// How long the sweeper waits after it has nudged an instance so often in the same state.
+#[must_use]
+pub fn nudge_wait_ms(nudges: u32) -> i64 {
+    NUDGE_AFTER_MS << nudges.min(DOUBLED_MAX)
+}
+
+/// When the sweeper first looks at a launch that began now: not after the end of its time.
+pub(crate) fn first_nudge(now: Millis, deadline: Millis) -> Millis {
+    now.plus(NUDGE_AFTER_MS).min(deadline.plus(1)).max(now)
+}
+
+pub(crate) fn shard_of(id: &InstanceId) -> u64 {
+    id.digits().bytes().fold(0, |sum, byte| sum + u64::from(byte))
+}
+
+/// When the sweeper is to look at the item, if it is to at all.
+#[must_use]
+pub fn nudge_at(item: &Item) -> Option<Millis> {
+    item.text(NUDGE_AT).and_then(|ms| ms.parse().ok()).map(Millis)
+}
+
+/// How often the sweeper has looked at the item since it was written anew.
+#[must_use]
+pub fn nudges(item: &Item) -> u32 {
+    item.number(NUDGES).and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
+}
+
+/// Sets the next look of the sweeper at the record or request under `key`, or ends it; fails if
+/// that was changed since it was `due`.
+#[must_use]
+pub fn move_nudge(key: Key, due: Millis, next: Option<Millis>) -> Write {
+    let updates = match next {
+        Some(next) => vec![Update::set(NUDGE_AT, nudge_sort(next)), Update::add(NUDGES, 1)],
+        None => vec![Update::remove("open"), Update::remove(NUDGE_AT)],
+    };
+    Write::update(key, updates).when(Condition::equals(NUDGE_AT, nudge_sort(due)))
+}
+
+/// Lets the sweeper look at a running instance whose host has let it go: before that is published,
+/// so that it is heard also if every message of it is lost. Fails while it looks already.
+#[must_use]
+pub fn look_at_running(tenant: &Tenant, id: &InstanceId, now: Millis) -> Write {
+    let updates = vec![
+        Update::set("open", open_partition(shard_of(id))),
+        Update::set(NUDGE_AT, nudge_sort(now.plus(NUDGE_AFTER_MS))),
+    ];
+    Write::update(record_key(tenant, id), updates)
+        .when(Condition::equals(STATE, State::Running.name()))
+        .when(Condition::absent(NUDGE_AT))
+}
+
+/// One of the partitions of [`OPEN`](crate::OPEN).
+#[must_use]
+pub fn open_partition(shard: u64) -> String {
+    format!("open-{}", shard % OPEN_SHARDS)
+}
+
+/// The sort key of [`OPEN`](crate::OPEN): texts in the order of their moments.
+pub(crate) fn nudge_sort(at: Millis) -> String {
+    format!("{:013}", at.0.max(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_move_is_looked_at_ever_more_seldom_up_to_half_an_hour() {
+        let waits_s: Vec<i64> = (0..9).map(|nudges| nudge_wait_ms(nudges) / 1000).collect();
+        assert_eq!(waits_s, [30, 60, 120, 240, 480, 960, 1920, 1920, 1920]);
+    }
+}
