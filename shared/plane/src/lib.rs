@@ -185,11 +185,15 @@ impl Plane {
     /// Stops it: requests and deliveries under way end, the rest goes on at the next start.
     pub async fn shutdown(self) {
         let _ = self.stop.send(true);
-        self.sweeper.abort();
         self.fleet.stop().await;
-        if tokio::time::timeout(PATIENCE, self.server).await.is_err() {
+        let mut server = self.server;
+        if tokio::time::timeout(PATIENCE, &mut server).await.is_err() {
             warn!("a request did not end in time");
+            server.abort();
         }
+        // Who is not waited for may still hold the store when the next plane opens it.
+        self.sweeper.abort();
+        let _ = self.sweeper.await;
         self.bus.stop().await;
     }
 }
