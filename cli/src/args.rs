@@ -175,6 +175,10 @@ pub(crate) struct Up {
     /// The address to listen at. Others than loopback let everybody in who reaches it.
     #[arg(long, default_value = "127.0.0.1")]
     pub(crate) listen: IpAddr,
+    /// After how many seconds of silence a host counts as dead, and what it ran is started
+    /// elsewhere; never without it. A host that is only cut off then runs the same twice.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(180..))]
+    pub(crate) host_dead_after_s: Option<u32>,
     /// How many simulated hosts.
     #[arg(long, default_value_t = 12, value_parser = hosts())]
     pub(crate) hosts: u32,

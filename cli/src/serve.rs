@@ -60,6 +60,7 @@ pub(crate) async fn up(asked: &Up, screen: &mut Screen) -> Result<(), Problem> {
         listen: SocketAddr::new(asked.listen, asked.port),
         fleet: FleetOptions { hosts: asked.hosts as usize, ..defaults.fleet.clone() },
         zones,
+        host_dead_after_ms: asked.host_dead_after_s.map(|s| i64::from(s) * 1_000),
         ..defaults
     });
     let plane = plane.await.map_err(failed)?;

@@ -8,7 +8,7 @@ use eventplane_agent::{Fleet, FleetOptions, InProcess, Method, Transport, regist
 use eventplane_api::{Api, Options};
 use eventplane_cost::counts::{
     ASSIGNMENT_BYTES, Count, HEARTBEAT_EVERY_S, HOST, HostCounts, INBOXES, POLL_EVERY_S,
-    READ_UNIT_BYTES, ROWS, SWEEP_SHARDS,
+    READ_UNIT_BYTES, ROWS, SEEN_EVERY_S, SWEEP_SHARDS,
 };
 use eventplane_engine::{Clock, Ports};
 use eventplane_engine::{OsChance, SystemClock};
@@ -311,9 +311,11 @@ async fn a_host_costs_what_the_table_says() {
     let ([poll_read_halves, written], set) = plane.play(Method::GET, &poll, None).await;
     assert_eq!((written, &set["wanted"]), (0, &json!([])));
     assert_eq!(set["poll_after_ms"], POLL_EVERY_S * 1_000);
-    let ([report_read_halves, written], _) =
+    let ([heartbeat_read_halves, written], _) =
         plane.play(Method::POST, &report, Some(says(json!([])))).await;
-    assert_eq!(written, 0);
+    assert_eq!(written, 0, "it was heard of within the minute, when it registered");
+    let changed = json!({ "complete": false, "revision": 1, "instances": [] });
+    let ([report_read_halves, _], _) = plane.play(Method::POST, &report, Some(changed)).await;
 
     let asked = json!({ "instance_type": "t3.micro" });
     plane.ask(Method::POST, "/v1/instances", Some(asked)).await;
@@ -324,11 +326,12 @@ async fn a_host_costs_what_the_table_says() {
         "generation": wanted["generation"], "state": "running" }]);
     let ([halves, _], news) = plane.play(Method::POST, &report, Some(says(seen))).await;
     assert_eq!(news["news"], 1);
-    let instance_read_halves = halves - report_read_halves;
+    let instance_read_halves = halves - heartbeat_read_halves;
     plane.stop().await;
     let counted = HostCounts {
         poll_read_halves,
         report_read_halves,
+        heartbeat_read_halves,
         instance_read_halves,
         offer_write_units,
     };
@@ -341,4 +344,5 @@ fn what_the_costs_rest_on_is_so() {
     assert_eq!(SWEEP_SHARDS, eventplane_instances::OPEN_SHARDS);
     assert_eq!(HEARTBEAT_EVERY_S * 1_000, FleetOptions::default().heartbeat_ms);
     assert_eq!(ASSIGNMENT_BYTES, ITEM_BYTES_MAX as u64);
+    assert_eq!(SEEN_EVERY_S as i64 * 1_000, eventplane_capacity::seen::SEEN_EVERY_MS);
 }

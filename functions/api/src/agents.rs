@@ -2,7 +2,7 @@
 
 use crate::error::Refusal;
 use crate::extract::{Body, Operator, Parameters, Path};
-use crate::hosts::{found, host_id};
+use crate::hosts::{found, heard, host_id};
 use crate::{Api, Shared, WAIT_S_MAX};
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -177,7 +177,7 @@ impl<'w> ToLetGo<'w> {
 #[serde(deny_unknown_fields)]
 struct Report {
     /// Whether this is all that the host sees, or only what changed just now.
-    #[allow(dead_code, reason = "what a host leaves out is never taken for gone")]
+    /// What a host leaves out is never taken for gone.
     complete: bool,
     /// The newest revision that the host has acted on.
     #[allow(dead_code, reason = "for people who read reports")]
@@ -233,7 +233,12 @@ async fn report(
     Body(report): Body<Report>,
 ) -> Result<Json<Value>, Refusal> {
     let id = host_id(&id)?;
-    found(&api, &id).await?;
+    // Whole reports come at the pace of heartbeats: each is a sign of life.
+    if report.complete {
+        heard(&api, &id).await?
+    } else {
+        found(&api, &id).await.map(drop)?
+    };
     let about: Vec<(&Tenant, &InstanceId)> = report
         .instances
         .iter()
@@ -336,7 +341,7 @@ fn has_let_go(api: &Api, host: &HostId, promise: &LetGo, known: &Known) -> Optio
 
 /// Writes down, before it is published, that an instance's host has let it go unasked: if the
 /// messages of it are lost, the sweeper asks again.
-pub(crate) async fn watch(api: &Api, tenant: &Tenant, id: &InstanceId) -> Result<(), Fault> {
+async fn watch(api: &Api, tenant: &Tenant, id: &InstanceId) -> Result<(), Fault> {
     let write = look_at_running(tenant, id, api.ports.clock.now());
     // Not written where it does not run by its record, or is looked at already.
     api.ports.store.try_transact(vec![write]).await?;

@@ -1,16 +1,15 @@
 //! Hosts as people see and manage them, and what the plane has room for.
 
-use crate::agents::watch;
 use crate::error::Refusal;
 use crate::extract::{Body, Operator, Parameters, Path};
 use crate::{Api, Shared};
 use axum::Json;
 use axum::http::StatusCode;
 use eventplane_capacity::fleet::{self, Host, HostState, Registration};
-use eventplane_domain::{GpuNeed, HostId, Reason, code};
-use eventplane_engine::{Emit, Fault, Origin, stamp};
-use eventplane_events::{Data, InstanceHalted};
+use eventplane_capacity::seen;
+use eventplane_domain::{GpuNeed, HostId};
 use eventplane_handoff::{WantedSet, dead_write};
+use eventplane_sweeper::{declare_dead, halt_all};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -88,6 +87,7 @@ async fn register(
     let store = &*api.ports.store;
     let is_new = fleet::host(store, &id).await?.is_none();
     let host = fleet::register(store, &id, &registration).await??;
+    heard(&api, &id).await?;
     if is_new {
         // The first host of a zone brings the zone's subnet and pools.
         let zones = [host.zone.clone()];
@@ -132,6 +132,17 @@ pub(crate) async fn found(api: &Api, id: &HostId) -> Result<Host, Refusal> {
     host.ok_or_else(|| Refusal::from(fleet::not_found(id)).about("host_id"))
 }
 
+/// The host that asks or reports: it is heard of.
+pub(crate) async fn heard(api: &Api, id: &HostId) -> Result<(), Refusal> {
+    let store = &*api.ports.store;
+    let items = store.batch_get(&[fleet::host_key(id), seen::seen_key(id)]).await?;
+    let Some(item) = &items[0] else {
+        return Err(Refusal::from(fleet::not_found(id)).about("host_id"));
+    };
+    let host = Host::read(id, item)?;
+    Ok(seen::heard(store, &host, items[1].as_ref(), api.ports.clock.now()).await?)
+}
+
 /// One host.
 #[utoipa::path(get, path = "/v1/hosts/{host_id}", tag = "hosts",
     params(("host_id" = String, Path)), responses((status = 200, description = "The host")))]
@@ -157,59 +168,33 @@ async fn change(
     Body(asked): Body<ChangeHost>,
 ) -> Result<Json<Value>, Refusal> {
     let id = host_id(&id)?;
-    let state = HostState::of_name(&asked.state).ok_or_else(|| {
+    let named = HostState::of_name(&asked.state).filter(|state| *state != HostState::Impaired);
+    let state = named.ok_or_else(|| {
         let message = format!("`state` is active, draining or dead; not `{}`", asked.state);
         Refusal::value("state", message)
     })?;
     found(&api, &id).await?;
-    let store = &*api.ports.store;
-    let wanted = WantedSet::of(store, &id).await?;
-    let is_dead = state == HostState::Dead;
-    if wanted.dead && !is_dead && !wanted.assignments.is_empty() {
+    let ports = &api.ports;
+    if state == HostState::Dead {
+        return Ok(Json(shown(&declare_dead(ports, "api", &id).await??)));
+    }
+    let wanted = WantedSet::of(&*ports.store, &id).await?;
+    if wanted.dead && !wanted.assignments.is_empty() {
         // What it had is being taken from it on the word that it is dead: a host that lived again
         // before that is done would run what runs elsewhere.
-        let left = wanted.assignments.len();
-        halt_all(&api, &id, wanted).await?;
+        halt_all(ports, "api", &id, &wanted).await?;
         let message = format!(
-            "{id} is dead, and {left} of the instances that it had are not taken from it yet: \
-             repeat this in a moment"
+            "{id} is dead, and {} of the instances that it had are not taken from it yet: repeat \
+             this in a moment",
+            wanted.assignments.len()
         );
         return Err(Refusal::invalid("IncorrectHostState", message).status(StatusCode::CONFLICT));
     }
-    if wanted.dead != is_dead {
-        store.try_transact(vec![dead_write(&id, is_dead)]).await?;
+    if wanted.dead {
+        ports.store.try_transact(vec![dead_write(&id, false)]).await?;
     }
-    let host = fleet::set_state(store, &id, state).await??;
-    if is_dead {
-        // Read anew: nothing is handed to it any more.
-        halt_all(&api, &id, WantedSet::of(store, &id).await?).await?;
-    }
+    let host = fleet::set_state(&*ports.store, &id, state).await??;
     Ok(Json(shown(&host)))
-}
-
-/// Says of all that a dead host had that nothing runs it any more. What it was offered may have
-/// run.
-async fn halt_all(api: &Api, id: &HostId, wanted: WantedSet) -> Result<(), Fault> {
-    for assignment in wanted.assignments.iter().filter(|one| one.offered && !one.withdrawing) {
-        watch(api, &assignment.tenant, &assignment.instance).await?;
-    }
-    let entries: Vec<_> = wanted
-        .assignments
-        .iter()
-        .map(|assignment| {
-            let message = format!("the host {id} was declared dead");
-            let data = Data::InstanceHalted(InstanceHalted {
-                host: id.to_string(),
-                reason: Some(Reason::new(code::HOST_DEAD, message)),
-                has_run: assignment.offered,
-            });
-            let (generation, deadline) = (assignment.generation, assignment.deadline);
-            let (tenant, subject) = (&assignment.tenant, &assignment.instance);
-            let origin = Origin::Fresh { tenant, subject, traceparent: None };
-            stamp(&api.ports, "api", &origin, Emit { data, generation, deadline }).entry()
-        })
-        .collect();
-    if entries.is_empty() { Ok(()) } else { api.ports.bus.publish(entries).await }
 }
 
 /// What there is room for: hosts by zone, and volume pools.

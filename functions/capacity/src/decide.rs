@@ -114,6 +114,7 @@ enum Unfit {
     OtherZone,
     OtherModel,
     Draining,
+    Impaired,
     Dead,
     HadIt,
     Short(usize),
@@ -128,6 +129,7 @@ fn fit(spec: &LaunchSpec, host: &Host, avoided: &[HostId]) -> Result<(), Unfit> 
     }
     match host.state {
         HostState::Draining => return Err(Unfit::Draining),
+        HostState::Impaired => return Err(Unfit::Impaired),
         HostState::Dead => return Err(Unfit::Dead),
         HostState::Active => {}
     }
@@ -221,6 +223,7 @@ fn exact(unfit: impl Iterator<Item = Unfit>) -> String {
         Unfit::OtherZone => "in other zones".to_owned(),
         Unfit::OtherModel => "without GPUs of the model".to_owned(),
         Unfit::Draining => "draining".to_owned(),
+        Unfit::Impaired => "silent".to_owned(),
         Unfit::Dead => "dead".to_owned(),
         Unfit::HadIt => "that had it and did not run it".to_owned(),
         Unfit::Short(dimension) => format!("short of {}", DIMENSION_NAMES[dimension]),
@@ -231,7 +234,8 @@ fn exact(unfit: impl Iterator<Item = Unfit>) -> String {
 
 /// The same of more hosts than are looked at, from the index's counts.
 fn by_class(counts: &Counts, looked_at: usize) -> String {
-    let Counts { hosts, other_zones, other_models, draining, dead, may_fit, too_full } = *counts;
+    let Counts { hosts, other_zones, other_models, draining, impaired, dead, may_fit, too_full } =
+        *counts;
     let unsure = format!("in whose class some have room, of which {looked_at} were tried");
     let counts = vec![
         (too_full, "too full".to_owned()),
@@ -239,6 +243,7 @@ fn by_class(counts: &Counts, looked_at: usize) -> String {
         (other_zones, "in other zones".to_owned()),
         (other_models, "without GPUs of the model".to_owned()),
         (draining, "draining".to_owned()),
+        (impaired, "silent".to_owned()),
         (dead, "dead".to_owned()),
     ];
     list(hosts, counts, "counted by the index's classes")

@@ -1,8 +1,7 @@
 //! The fleet as people manage it: hosts register, are drained, come back, and are declared dead.
 
-pub use crate::host::{Host, HostState, Sizes};
+pub use crate::host::{Host, HostState, Sizes, host_key};
 
-use crate::host::host_key;
 use eventplane_domain::{GpuNeed, HostId, Reason};
 use eventplane_engine::{Fault, TRIES_MAX};
 use eventplane_store::{Item, Key, Query, Store, Update, Value, Write};
@@ -37,6 +36,8 @@ pub struct ZoneSummary {
     pub active: u64,
     /// How many of them are being drained.
     pub draining: u64,
+    /// How many of them have been silent for too long.
+    pub impaired: u64,
     /// How many of them have been declared dead.
     pub dead: u64,
     /// The room of all of them.
@@ -199,6 +200,35 @@ pub async fn set_state(
     .await
 }
 
+/// A host is silent for too long: one that takes new instances takes none from now on. Whether it
+/// was one.
+pub(crate) async fn impair(store: &dyn Store, id: &HostId) -> Result<bool, Fault> {
+    change_from(store, id, |host| host.state == HostState::Active, HostState::Impaired).await
+}
+
+/// A host that was silent is heard of again. Whether it was one.
+pub(crate) async fn take_back(store: &dyn Store, id: &HostId) -> Result<bool, Fault> {
+    change_from(store, id, |host| host.state == HostState::Impaired, HostState::Active).await
+}
+
+async fn change_from(
+    store: &dyn Store,
+    id: &HostId,
+    from: fn(&Host) -> bool,
+    to: HostState,
+) -> Result<bool, Fault> {
+    let mut was = false;
+    let changed = change(store, id, |host| {
+        was = host.is_some_and(from);
+        Ok(host.filter(|_| was).map(|host| host.change_state(to)).unwrap_or_default())
+    });
+    match host(store, id).await? {
+        // Nothing to change of a host that is not there.
+        None => Ok(false),
+        Some(_) => changed.await.map(|_| was),
+    }
+}
+
 /// The refusal when there is no such host.
 #[must_use]
 pub fn not_found(id: &HostId) -> Reason {
@@ -210,7 +240,7 @@ pub fn not_found(id: &HostId) -> Reason {
 async fn change(
     store: &dyn Store,
     id: &HostId,
-    writes: impl Fn(Option<&Host>) -> Result<Vec<Write>, Reason> + Send,
+    mut writes: impl FnMut(Option<&Host>) -> Result<Vec<Write>, Reason> + Send,
 ) -> Result<Result<Host, Reason>, Fault> {
     for _ in 0..TRIES_MAX {
         let found = host(store, id).await?;
@@ -292,6 +322,7 @@ pub async fn summary(store: &dyn Store) -> Result<Vec<ZoneSummary>, Fault> {
             match host.state {
                 HostState::Active => zone.active += 1,
                 HostState::Draining => zone.draining += 1,
+                HostState::Impaired => zone.impaired += 1,
                 HostState::Dead => zone.dead += 1,
             }
             zone.total = zone.total.plus(host.total);

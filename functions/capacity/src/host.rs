@@ -133,13 +133,16 @@ pub enum HostState {
     Active,
     /// It runs what it has, and takes nothing new.
     Draining,
+    /// It has been silent for too long: what it has may run on, and nothing new is sent to it.
+    Impaired,
     /// An operator has said that it is dead.
     Dead,
 }
 
 impl HostState {
     /// All states.
-    pub const ALL: [HostState; 3] = [HostState::Active, HostState::Draining, HostState::Dead];
+    pub const ALL: [HostState; 4] =
+        [HostState::Active, HostState::Draining, HostState::Impaired, HostState::Dead];
 
     /// The state's name.
     #[must_use]
@@ -147,6 +150,7 @@ impl HostState {
         match self {
             HostState::Active => "active",
             HostState::Draining => "draining",
+            HostState::Impaired => "impaired",
             HostState::Dead => "dead",
         }
     }
@@ -188,7 +192,8 @@ pub(crate) const SHARDS: u64 = 8;
 pub(crate) const NO_GPUS: &str = "-";
 
 /// Where a host is kept.
-pub(crate) fn host_key(host: &HostId) -> Key {
+#[must_use]
+pub fn host_key(host: &HostId) -> Key {
     Key::new(crate::TABLE.name, format!("@host/{host}"), "host")
 }
 
@@ -208,7 +213,7 @@ pub(crate) fn class_count(class: i64) -> String {
 }
 
 /// A number that is peculiar to the host and spreads evenly (FNV-1a).
-fn hash(host: &HostId) -> u64 {
+pub(crate) fn spread(host: &HostId) -> u64 {
     host.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
@@ -265,14 +270,18 @@ impl Host {
     }
 
     pub(crate) fn shard(&self) -> u64 {
-        hash(&self.id) % SHARDS
+        spread(&self.id) % SHARDS
     }
     fn class(&self) -> i64 {
         class_of(self.free, self.gpu_model.is_some())
     }
     fn index_key(&self, class: i64) -> Key {
         let partition = index_partition(&self.zone, self.model(), self.shard(), class);
-        Key::new(crate::TABLE.name, partition, index_sort((hash(&self.id) >> 32) as u16, &self.id))
+        Key::new(
+            crate::TABLE.name,
+            partition,
+            index_sort((spread(&self.id) >> 32) as u16, &self.id),
+        )
     }
     /// How it is counted in its directory.
     fn counted_as(&self) -> String {

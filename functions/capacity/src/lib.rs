@@ -8,6 +8,7 @@ mod decide;
 pub mod fleet;
 mod host;
 mod search;
+pub mod seen;
 
 pub use claim::{placement, receipt_key};
 pub use decide::Facts;

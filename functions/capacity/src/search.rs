@@ -46,6 +46,8 @@ pub struct Counts {
     pub other_models: i64,
     /// Of the others: those being drained.
     pub draining: i64,
+    /// Of the others: those that have been silent for too long.
+    pub impaired: i64,
     /// Of the others: those declared dead.
     pub dead: i64,
     /// Of the others: those that may have the room.
@@ -157,6 +159,7 @@ fn count(spec: &LaunchSpec, need: Sizes, fleet: &Item, directories: &[Directory]
     }
     for directory in directories {
         counts.draining += directory.of_state(HostState::Draining);
+        counts.impaired += directory.of_state(HostState::Impaired);
         counts.dead += directory.of_state(HostState::Dead);
         let may_fit = directory.may_fit_from(need);
         counts.too_full += (0..may_fit).map(|class| directory.count(class)).sum::<i64>();

@@ -3,8 +3,10 @@
 //! on to the point where it had stopped.
 
 mod decide;
+mod hosts;
 
 pub use decide::Open;
+pub use hosts::{declare_dead, halt_all, watch_hosts};
 
 use eventplane_domain::Millis;
 use eventplane_engine::{Fault, Origin, Ports, metric, stamp};
@@ -12,9 +14,13 @@ use eventplane_events::Entry;
 use eventplane_instances::{
     OPEN, OPEN_SHARDS, TABLE, move_nudge, nudge_at, nudges, open_partition,
 };
-use eventplane_store::{Item, Key, Query, Write};
+use eventplane_store::{Item, Key, Query, Table, Write};
 use std::collections::BTreeSet;
 use tracing::{info, warn};
+
+/// The tables that it reads and writes: instances that wait, and hosts that are silent.
+pub const TABLES: [Table; 3] =
+    [eventplane_capacity::TABLE, eventplane_handoff::TABLE, eventplane_instances::TABLE];
 
 /// How many instances one read brings.
 const PAGE: usize = 50;

@@ -50,6 +50,14 @@ impl Settings<'_> {
         ms.ok_or_else(|| SettingError::Seconds { name: name.to_owned(), value })
     }
 
+    /// A time in whole seconds, as milliseconds; none where it is 0.
+    ///
+    /// # Errors
+    /// When it is not there, or not a number from 0 on.
+    pub(crate) fn seconds_as_ms_if_any(&self, name: &str) -> Result<Option<i64>, SettingError> {
+        if self.text(name)? == "0" { Ok(None) } else { self.seconds_as_ms(name).map(Some) }
+    }
+
     /// The setting `name` of one function or table, such as `TABLE_CAPACITY`.
     ///
     /// # Errors
@@ -93,6 +101,8 @@ mod tests {
         let settings = Settings(&read);
         assert_eq!(settings.of("TABLE", "capacity"), Ok("t-1".to_owned()));
         assert_eq!(settings.seconds_as_ms("LAUNCH_DEADLINE_S"), Ok(600_000));
+        assert_eq!(settings.seconds_as_ms_if_any("LAUNCH_DEADLINE_S"), Ok(Some(600_000)));
+        assert_eq!(settings.seconds_as_ms_if_any("ZERO"), Ok(None));
         for (name, why) in [("ZERO", "at least 1"), ("EMPTY", "is missing"), ("NONE", "is missing")]
         {
             let error = settings.seconds_as_ms(name).expect_err(name).to_string();

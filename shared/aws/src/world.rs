@@ -68,6 +68,14 @@ impl World {
         ENVIRONMENT.seconds_as_ms("ENDING_DEADLINE_S")
     }
 
+    /// After how long a silence a host counts as dead, in milliseconds; none for never.
+    ///
+    /// # Errors
+    /// A setting that is missing or no number.
+    pub fn host_dead_after_ms(&self) -> Result<Option<i64>, SettingError> {
+        ENVIRONMENT.seconds_as_ms_if_any("HOST_DEAD_AFTER_S")
+    }
+
     /// Whether callers' tokens name their tenants; otherwise there is one tenant for all.
     #[must_use]
     pub fn tokens_name_tenants(&self) -> bool {

@@ -83,8 +83,10 @@ pub fn least(count: Count) -> [u64; 2] {
 pub struct HostCounts {
     /// A poll of a host that runs nothing.
     pub poll_read_halves: u64,
-    /// A report of a host that runs nothing.
+    /// A report of what has changed, without what its instances add.
     pub report_read_halves: u64,
+    /// The same of a report of everything, by which a host is heard of.
+    pub heartbeat_read_halves: u64,
     /// What each instance in a report adds.
     pub instance_read_halves: u64,
     /// Marking one assignment as offered, in write units; counted with the launch's.
@@ -95,6 +97,7 @@ pub struct HostCounts {
 pub const HOST: HostCounts = HostCounts {
     poll_read_halves: 4,
     report_read_halves: 2,
+    heartbeat_read_halves: 4,
     instance_read_halves: 4,
     offer_write_units: 1,
 };
@@ -109,6 +112,12 @@ pub const READ_UNIT_BYTES: u64 = 4_096;
 pub const POLL_EVERY_S: u64 = 5;
 /// See [`POLL_EVERY_S`].
 pub const HEARTBEAT_EVERY_S: u64 = 30;
+/// How often it is written that a host was heard of, each time one write unit.
+pub const SEEN_EVERY_S: u64 = 60;
+/// What the moment of one host adds to what a look at all of them reads, at most; in bytes.
+pub const SEEN_BYTES: u64 = 128;
+/// How many partitions such a look reads, and their watch; it writes one unit.
+pub const SEEN_READS: u64 = 9;
 /// How many inboxes functions listen to.
 pub const INBOXES: u64 = 6;
 /// How many partitions of an index a sweep reads.

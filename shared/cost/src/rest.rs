@@ -1,7 +1,8 @@
 //! What a month costs in which nothing is launched.
 
 use crate::counts::{
-    ASSIGNMENT_BYTES, HEARTBEAT_EVERY_S, HOST, INBOXES, POLL_EVERY_S, READ_UNIT_BYTES, SWEEP_SHARDS,
+    ASSIGNMENT_BYTES, HEARTBEAT_EVERY_S, HOST, INBOXES, POLL_EVERY_S, READ_UNIT_BYTES, SEEN_BYTES,
+    SEEN_EVERY_S, SEEN_READS, SWEEP_SHARDS,
 };
 use crate::{ALARMS, Line, compute_gb_s, prices};
 use serde::Serialize;
@@ -47,8 +48,10 @@ pub fn lines(rest: &Rest) -> Vec<Line> {
     let more_units = (on_a_host * ASSIGNMENT_BYTES) / READ_UNIT_BYTES;
     let poll_halves = HOST.poll_read_halves + 2 * more_units;
     let halves = polls * poll_halves as f64
-        + hosts * heartbeats * HOST.report_read_halves as f64
+        + hosts * heartbeats * HOST.heartbeat_read_halves as f64
         + instances * heartbeats * HOST.instance_read_halves as f64;
+    let seen_units = SEEN_BYTES as f64 / READ_UNIT_BYTES as f64;
+    let heard = hosts * MONTH_S / SEEN_EVERY_S as f64;
     vec![
         Line::of(
             "empty receives of the inboxes",
@@ -57,8 +60,13 @@ pub fn lines(rest: &Rest) -> Vec<Line> {
         ),
         Line::of("sweeps, one a minute", sweeps, &prices::INVOCATION),
         Line::of("GB-seconds of sweeps", compute_gb_s(sweeps), &prices::COMPUTE),
-        // An eventual read that finds nothing costs half a unit.
-        Line::of("read units of sweeps", sweeps * SWEEP_SHARDS as f64 / 2.0, &prices::READ_UNIT),
+        // An eventual read that finds nothing costs half a unit; those of hosts are consistent.
+        Line::of(
+            "read units of sweeps",
+            sweeps * (SWEEP_SHARDS as f64 / 2.0 + SEEN_READS as f64 + hosts * seen_units),
+            &prices::READ_UNIT,
+        ),
+        Line::of("write units of sweeps", sweeps, &prices::WRITE_UNIT),
         Line::of("metrics that alarms look at", rest.alarms as f64, &prices::ALARM),
         Line::of("dashboard", 1.0, &prices::DASHBOARD),
         Line::of("key", 1.0, &prices::KEY),
@@ -68,6 +76,7 @@ pub fn lines(rest: &Rest) -> Vec<Line> {
         Line::of("invocations for hosts", requests, &prices::INVOCATION),
         Line::of("GB-seconds for hosts", compute_gb_s(requests), &prices::COMPUTE),
         Line::of("read units for hosts", halves / 2.0, &prices::READ_UNIT),
+        Line::of("write units for hosts", heard, &prices::WRITE_UNIT),
     ]
 }
 

@@ -81,7 +81,7 @@ events! {
     /// The host reports that the instance runs.
     InstanceRunning(InstanceRunning) by ["api"];
     /// The host promises that the instance does not run, and never will up to this generation.
-    InstanceHalted(InstanceHalted) by ["api"];
+    InstanceHalted(InstanceHalted) by ["api", "sweeper"];
     /// A step refused the launch.
     LaunchFailed(LaunchFailed) by ["capacity", "network", "storage", "security"];
     /// A user asked to stop the instance.

@@ -49,6 +49,9 @@ pub struct PlaneOptions {
     pub fleet: FleetOptions,
     /// How long a launch has until it must run, in milliseconds.
     pub launch_deadline_ms: i64,
+    /// After how long a silence a host counts as dead, in milliseconds; none for never. A host that
+    /// is cut off and not gone then runs on what is started elsewhere.
+    pub host_dead_after_ms: Option<i64>,
     /// How its bus delivers.
     pub bus: BusOptions,
     /// The volume pools of each zone.
@@ -65,6 +68,7 @@ impl Default for PlaneOptions {
             zones: fleet.zones.clone(),
             fleet,
             launch_deadline_ms: 60_000,
+            host_dead_after_ms: None,
             bus: BusOptions::default(),
             pool_sizes: PoolSizes::default(),
         }
@@ -144,7 +148,7 @@ impl Plane {
         });
         let (stop, stopped) = watch::channel(false);
         let server = tokio::spawn(serve(listener, router.clone(), stopped));
-        let sweeper = tokio::spawn(sweep_forever(ports.clone()));
+        let sweeper = tokio::spawn(sweep_forever(ports.clone(), options.host_dead_after_ms));
         let mut fleet = options.fleet;
         fleet.zones = options.zones;
         fleet.memory = options.data_dir.map(|dir| dir.join("hosts.journal"));
@@ -234,12 +238,15 @@ async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiv
     }
 }
 
-async fn sweep_forever(ports: Ports) {
+async fn sweep_forever(ports: Ports, host_dead_after_ms: Option<i64>) {
     let mut tick = tokio::time::interval(Duration::from_millis(SWEEP_EVERY_MS));
     loop {
         tick.tick().await;
         if let Err(fault) = eventplane_sweeper::sweep(&ports).await {
             warn!(%fault, "the sweep broke off; the next one goes on");
+        }
+        if let Err(fault) = eventplane_sweeper::watch_hosts(&ports, host_dead_after_ms).await {
+            warn!(%fault, "not all hosts were looked at; the next look goes on");
         }
     }
 }

@@ -29,12 +29,14 @@ struct Inboxes {
 pub(crate) struct SimBus {
     wiring: Wiring,
     chaos: Arc<Chaos>,
+    /// Whether it may refuse what users ask for: nobody but the sweeper publishes that again.
+    loses_requests: bool,
     inboxes: Mutex<Inboxes>,
 }
 
 impl SimBus {
-    pub(crate) fn new(chaos: Arc<Chaos>) -> Self {
-        SimBus { wiring: Wiring::built_in(), chaos, inboxes: Mutex::default() }
+    pub(crate) fn new(chaos: Arc<Chaos>, loses_requests: bool) -> Self {
+        SimBus { wiring: Wiring::built_in(), chaos, loses_requests, inboxes: Mutex::default() }
     }
 
     fn inboxes(&self) -> MutexGuard<'_, Inboxes> {
@@ -101,7 +103,12 @@ impl Publisher for SimBus {
     async fn publish(&self, entries: Vec<Entry>) -> Result<(), Fault> {
         self.chaos.pause().await;
         let total = entries.len();
-        let taken = if self.chaos.fails() { self.chaos.below(total + 1) } else { total };
+        let is_asked = |entry: &Entry| {
+            entry.source == "eventplane.api" && entry.detail_type.ends_with("Requested")
+        };
+        let may_fail = self.loses_requests || !entries.iter().any(is_asked);
+        let fails = may_fail && self.chaos.fails();
+        let taken = if fails { self.chaos.below(total + 1) } else { total };
         entries[..taken].iter().for_each(|entry| self.put(entry));
         self.chaos.pause().await;
         if taken == total {

@@ -24,8 +24,18 @@ pub(crate) struct Machine {
     pub(crate) running: BTreeMap<InstanceKey, u32>,
     /// All that has ever run on it.
     pub(crate) ran: BTreeSet<InstanceKey>,
+    pub(crate) life: Life,
+}
+
+/// Whether a machine is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Life {
+    #[default]
+    Alive,
     /// It is gone, with all that ran on it.
-    pub(crate) is_dead: bool,
+    Gone,
+    /// It is gone, and its operator's word was taken.
+    SaidDead,
 }
 
 pub(crate) struct SimHost {
@@ -45,7 +55,7 @@ impl SimHost {
     /// One round of its agent: what is started has started, the wanted set is asked for and acted
     /// on, and what is seen is reported. The agent may die at any call.
     pub(crate) async fn round(self: Arc<Self>, router: Router, chaos: Arc<Chaos>) {
-        if self.machine().is_dead {
+        if self.machine().life != Life::Alive {
             return;
         }
         self.machine().start_up(&chaos);
@@ -129,7 +139,7 @@ impl Machine {
     /// The whole machine is gone, and with it all that ran on it and what it remembered.
     pub(crate) fn die(&mut self) {
         let ran = std::mem::take(&mut self.ran);
-        *self = Machine { is_dead: true, ran, ..Machine::default() };
+        *self = Machine { life: Life::Gone, ran, ..Machine::default() };
     }
 
     fn act(&mut self, actions: Vec<Action>) {

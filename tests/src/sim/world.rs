@@ -3,7 +3,7 @@
 use super::bus::{Message, SimBus};
 use super::chaos::Chaos;
 use super::check::{Checker, nothing_is_held, standing, unsettled};
-use super::host::{SimHost, send};
+use super::host::{Life, SimHost, send};
 use super::store::SimStore;
 use axum::Router;
 use axum::http::Method;
@@ -63,6 +63,7 @@ enum Task {
     Delivery(Message, Running<Result<(), Failure>>),
     Agent(usize, Running<()>),
     Client(Running<()>),
+    Operator(usize, Running<()>),
     Sweep(Running<usize>),
 }
 
@@ -120,7 +121,7 @@ impl World {
     fn new(seed: u64, trouble: Trouble) -> World {
         let chaos = Arc::new(Chaos::new(seed, Millis(1_800_000_000_000)));
         let store = Arc::new(SimStore::new(TABLES, chaos.clone()));
-        let bus = Arc::new(SimBus::new(chaos.clone()));
+        let bus = Arc::new(SimBus::new(chaos.clone(), trouble.losses));
         let ports = Ports {
             store: store.clone(),
             bus: bus.clone(),
@@ -222,7 +223,7 @@ impl World {
                 }
                 Poll::Ready(Err(Failure::SetAside(why))) => panic!("{why}: {}", message.body),
             },
-            Task::Agent(_, future) | Task::Client(future) => {
+            Task::Agent(_, future) | Task::Operator(_, future) | Task::Client(future) => {
                 future.as_mut().poll(&mut context).is_ready()
             }
             Task::Sweep(future) => match future.as_mut().poll(&mut context) {
@@ -276,32 +277,40 @@ impl World {
     }
 
     /// An agent is killed and started again; or a host is gone, and its operator says so; or a new
-    /// machine takes its place, once nothing is left of the old one.
+    /// machine takes its place, once the operator's word was taken and nothing is left of the old
+    /// one. An operator says one thing after the other.
     fn trouble_a_host(&mut self) {
         let host = self.chaos.below(HOSTS);
         let machine = self.hosts[host].clone();
         self.tasks.retain(|task| !matches!(task, Task::Agent(busy, _) if *busy == host));
-        let is_dead = machine.machine().is_dead;
-        if !is_dead && self.chaos.draws(3) {
-            machine.machine().die();
-            self.say_dead(host);
-        } else if !is_dead {
-            machine.machine().restart_agent();
-        } else {
-            let (router, path) = (self.router.clone(), format!("/v1/hosts/host-{host}"));
-            let back = async move {
-                let active = Some(json!({ "state": "active" }));
-                let (status, _) = send(&router, Method::PUT, &path, active).await;
-                machine.machine().is_dead = status != 200;
-            };
-            self.tasks.push(Task::Client(Box::pin(back)));
+        let life = machine.machine().life;
+        match life {
+            Life::Alive if self.chaos.draws(3) => {
+                machine.machine().die();
+                self.say_of(host, "dead");
+            }
+            Life::Alive => machine.machine().restart_agent(),
+            Life::Gone => self.say_of(host, "dead"),
+            Life::SaidDead => self.say_of(host, "active"),
         }
     }
 
-    /// The operator's word, which is given again until it is taken.
-    fn say_dead(&mut self, host: usize) {
-        let path = format!("/v1/hosts/host-{host}");
-        self.client(Method::PUT, path, Some(json!({ "state": "dead" })), None);
+    /// An operator's word on a host, unless it is waiting for an answer to another one.
+    fn say_of(&mut self, host: usize, state: &'static str) {
+        if self.tasks.iter().any(|task| matches!(task, Task::Operator(busy, _) if *busy == host)) {
+            return;
+        }
+        let (router, path) = (self.router.clone(), format!("/v1/hosts/host-{host}"));
+        let machine = self.hosts[host].clone();
+        let said = async move {
+            let (status, _) =
+                send(&router, Method::PUT, &path, Some(json!({ "state": state }))).await;
+            if status == 200 {
+                let life = if state == "dead" { Life::SaidDead } else { Life::Alive };
+                machine.machine().life = life;
+            }
+        };
+        self.tasks.push(Task::Operator(host, Box::pin(said)));
     }
 
     fn launch(&mut self, number: usize) {
@@ -315,7 +324,13 @@ impl World {
     fn client(&mut self, method: Method, path: String, body: Option<Value>, launch: Option<usize>) {
         let (router, ids) = (self.router.clone(), self.ids.clone());
         let request = async move {
-            let (status, value) = send(&router, method, &path, body).await;
+            // Whoever is told that it may not have been done asks again.
+            let (status, value) = loop {
+                let answer = send(&router, method.clone(), &path, body.clone()).await;
+                if answer.0 < 500 {
+                    break answer;
+                }
+            };
             let (202, Some(launch)) = (status, launch) else { return };
             let id = value["instances"][0]["instance_id"].as_str().expect("an id").to_owned();
             let before = ids.lock().expect("no panic").insert(launch, id.clone());
@@ -331,12 +346,13 @@ impl World {
             return;
         }
         let drawn = self.chaos.below(self.tasks.len());
-        if matches!(self.tasks[drawn], Task::Client(_)) && !self.trouble.losses {
+        let is_request = matches!(self.tasks[drawn], Task::Client(_) | Task::Operator(..));
+        if is_request && !self.trouble.losses {
             return;
         }
         match self.tasks.swap_remove(drawn) {
             Task::Delivery(message, _) => self.bus.give_back(message),
-            Task::Agent(..) | Task::Client(_) | Task::Sweep(_) => {}
+            Task::Agent(..) | Task::Operator(..) | Task::Client(_) | Task::Sweep(_) => {}
         }
     }
 
@@ -376,8 +392,8 @@ impl World {
     fn come_to_rest(&mut self) {
         for round in 0..ROUNDS_MAX {
             for host in 0..HOSTS {
-                if self.hosts[host].machine().is_dead {
-                    self.say_dead(host);
+                if self.hosts[host].machine().life != Life::Alive {
+                    self.say_of(host, "dead");
                 }
             }
             self.settle();

@@ -6,5 +6,6 @@ mod instances;
 mod launch;
 mod refusals;
 mod security;
+mod silence;
 mod tenants;
 mod world;
