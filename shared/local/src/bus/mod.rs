@@ -7,6 +7,7 @@
 //! at the next start, so neither publishing nor acknowledging waits for a disk. Dead letters are
 //! durable.
 
+mod fair;
 mod letters;
 mod options;
 mod queue;
