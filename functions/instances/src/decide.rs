@@ -1,5 +1,6 @@
 //! What becomes of the record: the state machine of `domain`, and what follows from its answer.
 
+use crate::quota::uncount_write;
 use crate::record::{NUDGE_AFTER_MS, Record, TOKEN_KEPT_MS, token_key};
 use eventplane_domain::state::{Heard, Progress, hear};
 use eventplane_domain::{Millis, Reason, State, Step, code};
@@ -57,6 +58,9 @@ pub(crate) fn decide(this: &Instances, event: &Event, facts: &Facts, now: Millis
     }
     let mut writes = vec![after.replace(record)];
     writes.extend(token_expiry(&after));
+    if after.is_counted && progress.state == State::Terminated {
+        writes.push(uncount_write(&after.tenant, &after.spec));
+    }
     Decision::commit(writes, events)
 }
 

@@ -119,6 +119,9 @@ pub struct Record {
     pub ended_at: Option<Millis>,
     /// When the sweeper is to look at it: while it is moving.
     pub nudge_at: Option<Millis>,
+    /// Whether the tenant's counter has it, which gives it back when it is terminated: so that quotas
+    /// may come and go meanwhile.
+    pub is_counted: bool,
 }
 
 const GENERATION: &str = "gen";
@@ -152,6 +155,7 @@ impl Record {
             running_at: None,
             ended_at: None,
             nudge_at: Some(created.plus(NUDGE_AFTER_MS)),
+            is_counted: false,
         }
     }
 
@@ -198,6 +202,7 @@ impl Record {
             .with_some("has_run", self.has_run.then_some(true))
             .with_some("running_at", ms(self.running_at))
             .with_some("ended_at", ms(self.ended_at))
+            .with_some("counted", self.is_counted.then_some(true))
             .with_some("open", self.nudge_at.map(|_| open_partition(shard_of(&self.id))))
             .with_some(NUDGE_AT, self.nudge_at.map(nudge_sort))
     }
@@ -245,6 +250,7 @@ fn parse(item: &Item) -> Option<Record> {
         running_at: moment("running_at"),
         ended_at: moment("ended_at"),
         nudge_at: nudge_at(item),
+        is_counted: item.is_true("counted"),
     })
 }
 
