@@ -19,6 +19,8 @@ pub struct Refusal {
     pub message: String,
     /// The field or parameter that it is about.
     pub field: Option<String>,
+    /// After how many seconds it is worth repeating, where that is known.
+    pub retry_after_s: Option<u64>,
 }
 
 /// The kinds of errors, for programs.
@@ -59,6 +61,7 @@ impl Refusal {
             code: code.to_owned(),
             message: message.into(),
             field: None,
+            retry_after_s: None,
         }
     }
     /// A value that is out of its range, or not of its form.
@@ -78,6 +81,12 @@ impl Refusal {
     #[must_use]
     pub fn about(self, field: &str) -> Self {
         Refusal { field: Some(field.to_owned()), ..self }
+    }
+    /// The same, worth repeating after this time: in whole seconds, as the header has it.
+    #[must_use]
+    pub fn after_ms(self, ms: i64) -> Self {
+        let seconds = u64::try_from(ms.max(1)).unwrap_or(1).div_ceil(1000);
+        Refusal { retry_after_s: Some(seconds), ..self }
     }
     /// An id that is not of its form.
     pub fn malformed(code: &str, field: &str, id: &MalformedId) -> Self {

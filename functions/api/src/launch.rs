@@ -2,6 +2,7 @@
 
 use crate::error::Refusal;
 use crate::extract::{Body, Caller};
+use crate::limits::{Action, Quota, admit, charge};
 use crate::token::{self, Answered};
 use crate::view::{Whole, read_all};
 use crate::{Api, Shared, catalogue};
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 use tracing::warn;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -36,6 +38,10 @@ const TAG_VALUE_CHARS_MAX: usize = 256;
 const USER_DATA_BYTES_MAX: usize = 16 * 1024;
 /// How often a launch is written anew because an id was taken.
 const TRIES_MAX: usize = 3;
+/// How often a launch meets another that writes at the same moment, and the first pause after it, in
+/// milliseconds: each is twice as long, and by chance up to half shorter.
+const CONFLICTS_MAX: usize = 6;
+const CONFLICT_PAUSE_MS: u64 = 20;
 
 /// What is asked for. Only the type is required.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
@@ -111,8 +117,11 @@ async fn launch(
     // A token that was used answers as it did, also when what it named is gone by now.
     let used = if is_dry { None } else { answered(&api, &request).await? };
     if let Some(before) = used {
+        charge(&api, Action::Launch, 0).await?;
         return answer_again(&api, &before, trace).await;
     }
+    let charged = if is_dry { 0 } else { request.count.unwrap_or(1).min(COUNT_MAX) };
+    admit(&api, Action::Launch, charged).await?;
     let plan = plan(&api, &request).await?;
     if is_dry {
         let message = "the request would have been done";
@@ -397,22 +406,29 @@ async fn write(
         let item = Item::new().with("data", data.as_str());
         writes.push(Write::put(key, item).when(Condition::ItemAbsent));
     }
-    let records: Vec<Record> = (0..plan.count)
-        .map(|index| {
-            let spec = LaunchSpec { launch_index: index, ..spec.clone() };
-            let record = Record::requested(tenant.clone(), id(index), spec, now, deadline);
-            Record { token: request.client_token.clone(), tags: plan.tags.clone(), ..record }
-        })
-        .collect();
+    let quota = Quota::of(api, &spec, plan.count);
+    let record = |index: u32| {
+        let spec = LaunchSpec { launch_index: index, ..spec.clone() };
+        let record = Record::requested(tenant.clone(), id(index), spec, now, deadline);
+        let (token, tags) = (request.client_token.clone(), plan.tags.clone());
+        Record { token, tags, is_counted: quota.is_some(), ..record }
+    };
+    let records: Vec<Record> = (0..plan.count).map(record).collect();
     writes.extend(records.iter().map(Record::create));
+    if let Some(quota) = &quota {
+        writes.push(quota.write(api).await?);
+    }
     if let Some(token) = &request.client_token {
         let ids = records.iter().map(|record| record.id.clone()).collect();
         let answered = Answered::new(request, &reservation_id, ids);
         writes.push(answered.write(tenant, token, now));
     }
-    match api.ports.store.transact(writes).await {
+    match transact(api, writes).await {
         Ok(()) => Ok(Some(records)),
-        Err(TransactError::ConditionFailed(_)) => Ok(None),
+        Err(TransactError::ConditionFailed(failed)) => {
+            let refused = quota.and_then(|quota| quota.refused_by(api, &failed));
+            refused.map_or(Ok(None), Err)
+        }
         Err(TransactError::Fault(fault)) if fault.kind == FaultKind::OutcomeUnknown => {
             // All of it is written, or nothing: one record tells which.
             let first = records.first().map(|record| record_key(tenant, &record.id));
@@ -423,6 +439,23 @@ async fn write(
         }
         Err(TransactError::Fault(fault)) => Err(fault.into()),
     }
+}
+
+/// Writes, and again while another transaction holds an item: a tenant's counter is in each of its
+/// launches.
+async fn transact(api: &Api, writes: Vec<Write>) -> Result<(), TransactError> {
+    let mut pause_ms = CONFLICT_PAUSE_MS;
+    for _ in 1..CONFLICTS_MAX {
+        match api.ports.store.transact(writes.clone()).await {
+            Err(TransactError::Fault(fault)) if fault.kind == FaultKind::Conflict => {
+                let shorter = api.ports.chance.draw() % (pause_ms / 2);
+                tokio::time::sleep(Duration::from_millis(pause_ms - shorter)).await;
+                pause_ms *= 2;
+            }
+            answer => return answer,
+        }
+    }
+    api.ports.store.transact(writes).await
 }
 
 /// The answer when nobody can say whether the launch was written.

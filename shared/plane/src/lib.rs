@@ -10,7 +10,7 @@ pub use steps::{TABLES, handlers};
 use axum::Router;
 use axum::serve::ListenerExt;
 use eventplane_agent::{Fleet, FleetOptions, InProcess, JournalError};
-use eventplane_api::{Api, Options};
+use eventplane_api::{Api, LimitSettings, Limits, Options};
 use eventplane_domain::Tenant;
 use eventplane_engine::{Chance, Clock, Fault, Ports};
 use eventplane_engine::{OsChance, SystemClock};
@@ -53,6 +53,10 @@ pub struct PlaneOptions {
     pub bus: BusOptions,
     /// The volume pools of each zone.
     pub pool_sizes: PoolSizes,
+    /// What is limited.
+    pub limits: LimitSettings,
+    /// Whether each request is of a tenant of its own: see [`Options::tenant_of_request`].
+    pub tenant_of_request: bool,
 }
 
 impl Default for PlaneOptions {
@@ -67,6 +71,8 @@ impl Default for PlaneOptions {
             launch_deadline_ms: 60_000,
             bus: BusOptions::default(),
             pool_sizes: PoolSizes::default(),
+            limits: LimitSettings::default(),
+            tenant_of_request: false,
         }
     }
 }
@@ -115,8 +121,18 @@ impl Plane {
     /// # Errors
     /// [`StartError`] says what cannot be used.
     pub async fn start(options: PlaneOptions) -> Result<Plane, StartError> {
+        Plane::start_by(options, Arc::new(SystemClock)).await
+    }
+
+    /// The same, by this clock.
+    ///
+    /// # Errors
+    /// [`StartError`] says what cannot be used.
+    pub async fn start_by(
+        options: PlaneOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Plane, StartError> {
         let chance: Arc<dyn Chance> = Arc::new(OsChance::default());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (store, master) = open(&options, &chance)?;
         let bus =
             LocalBus::new(Wiring::built_in(), store.clone(), clock.clone(), options.bus.clone());
@@ -139,8 +155,10 @@ impl Plane {
                 tenant,
                 launch_deadline_ms: options.launch_deadline_ms,
                 pool_sizes: options.pool_sizes,
+                tenant_of_request: options.tenant_of_request,
                 ..Options::default()
             },
+            limits: Limits::new(options.limits.clone()),
         });
         let (stop, stopped) = watch::channel(false);
         let server = tokio::spawn(serve(listener, router.clone(), stopped));

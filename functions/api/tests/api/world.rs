@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
-use eventplane_api::{Api, Options, router};
+use eventplane_api::{Api, Limits, Options, router};
 use eventplane_capacity::Capacity;
 use eventplane_domain::{InstanceId, Millis, Tenant};
 use eventplane_engine::{
@@ -224,6 +224,7 @@ impl World {
             dead_letters: letters.clone(),
             master: master.clone(),
             options,
+            limits: Limits::off(),
         });
         let token = Mutex::default();
         World { store, ports, letters, router, failing, master, bus, clock, token }
