@@ -11,8 +11,8 @@ pub use mode::{Standing, mode_key};
 pub use quota::{Counted, Quotas, Usage, count_write, quota_key, uncount_write};
 pub use record::{
     BY_TENANT, NUDGE_AFTER_MS, OPEN, OPEN_SHARDS, Record, Request, TABLE, TOKEN_KEPT_MS, Want,
-    look_at_running, move_nudge, nudge_at, open_partition, record_key, request_key, shown_state,
-    token_key,
+    late_since, look_at_running, move_nudge, nudge_at, open_partition, record_key, request_key,
+    shown_state, token_key,
 };
 
 use async_trait::async_trait;

@@ -3,14 +3,16 @@
 //! on to the point where it had stopped.
 
 mod decide;
+mod mode;
 
 pub use decide::Open;
+pub use mode::{Lately, Signals, next, sweep_and_judge};
 
 use eventplane_domain::Millis;
 use eventplane_engine::{Fault, Origin, Ports, metric, stamp};
 use eventplane_events::Entry;
 use eventplane_instances::{
-    NUDGE_AFTER_MS, OPEN, OPEN_SHARDS, TABLE, move_nudge, nudge_at, open_partition,
+    NUDGE_AFTER_MS, OPEN, OPEN_SHARDS, TABLE, late_since, move_nudge, nudge_at, open_partition,
 };
 use eventplane_store::{Item, Key, Query, Write};
 use std::collections::BTreeSet;
@@ -28,6 +30,10 @@ pub struct Swept {
     pub nudged: usize,
     /// How many instances could not be read: each is named in the log.
     pub unreadable: usize,
+    /// How many of the nudged had been nudged before, and have not gone on since.
+    pub still_late: usize,
+    /// For how long the oldest of these has been late, in milliseconds.
+    pub oldest_late_ms: i64,
 }
 
 /// Nudges every instance whose time has come.
@@ -108,6 +114,10 @@ async fn nudge_all(
             let (tenant, subject) = (&record.tenant, &record.id);
             let origin = Origin::Fresh { tenant, subject, traceparent: None };
             entries.push(stamp(ports, "sweeper", &origin, emit).entry());
+            if let Some(since) = items.iter().flatten().filter_map(late_since).min() {
+                swept.still_late += 1;
+                swept.oldest_late_ms = swept.oldest_late_ms.max(now.since(since));
+            }
         }
     }
     swept.nudged += entries.len();
@@ -128,7 +138,8 @@ async fn move_on(
     for (key, item) in keys.iter().zip(items) {
         if let Some(due) = item.as_ref().and_then(nudge_at) {
             let ends = key.sort == "request" && request_is_shown;
-            writes.push(move_nudge(key.clone(), due, (!ends).then_some(next)));
+            let since = item.as_ref().and_then(late_since).unwrap_or(due);
+            writes.push(move_nudge(key.clone(), due, (!ends).then_some((next, since))));
         }
     }
     if writes.is_empty() {

@@ -57,8 +57,12 @@ pub fn lines(rest: &Rest) -> Vec<Line> {
         ),
         Line::of("sweeps, one a minute", sweeps, &prices::INVOCATION),
         Line::of("GB-seconds of sweeps", compute_gb_s(sweeps), &prices::COMPUTE),
-        // An eventual read that finds nothing costs half a unit.
-        Line::of("read units of sweeps", sweeps * SWEEP_SHARDS as f64 / 2.0, &prices::READ_UNIT),
+        // An eventual read that finds nothing costs half a unit, and the plane's mode a whole one.
+        Line::of(
+            "read units of sweeps",
+            sweeps * (SWEEP_SHARDS as f64 / 2.0 + 1.0),
+            &prices::READ_UNIT,
+        ),
         Line::of("metrics that alarms look at", rest.alarms as f64, &prices::ALARM),
         Line::of("dashboard", 1.0, &prices::DASHBOARD),
         Line::of("key", 1.0, &prices::KEY),

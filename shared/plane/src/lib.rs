@@ -5,12 +5,13 @@
 
 mod steps;
 
+pub use eventplane_api::LimitSettings;
 pub use steps::{TABLES, handlers};
 
 use axum::Router;
 use axum::serve::ListenerExt;
 use eventplane_agent::{Fleet, FleetOptions, InProcess, JournalError};
-use eventplane_api::{Api, LimitSettings, Limits, Options};
+use eventplane_api::{Api, Limits, Options};
 use eventplane_domain::Tenant;
 use eventplane_engine::{Chance, Clock, Fault, Ports};
 use eventplane_engine::{OsChance, SystemClock};
@@ -20,6 +21,7 @@ use eventplane_local::key_file::{self, KeyFileError};
 use eventplane_local::store::{EmbeddedStore, OpenError};
 use eventplane_local::wiring::Wiring;
 use eventplane_storage::PoolSizes;
+use eventplane_sweeper::Lately;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -156,13 +158,12 @@ impl Plane {
                 launch_deadline_ms: options.launch_deadline_ms,
                 pool_sizes: options.pool_sizes,
                 tenant_of_request: options.tenant_of_request,
-                ..Options::default()
             },
             limits: Limits::new(options.limits.clone()),
         });
         let (stop, stopped) = watch::channel(false);
         let server = tokio::spawn(serve(listener, router.clone(), stopped));
-        let sweeper = tokio::spawn(sweep_forever(ports.clone()));
+        let sweeper = tokio::spawn(sweep_forever(ports.clone(), options.limits.has_rules()));
         let mut fleet = options.fleet;
         fleet.zones = options.zones;
         fleet.memory = options.data_dir.map(|dir| dir.join("hosts.journal"));
@@ -248,11 +249,16 @@ async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiv
     }
 }
 
-async fn sweep_forever(ports: Ports) {
+async fn sweep_forever(ports: Ports, has_rules: bool) {
     let mut tick = tokio::time::interval(Duration::from_millis(SWEEP_EVERY_MS));
+    let mut lately = Lately::default();
     loop {
         tick.tick().await;
-        if let Err(fault) = eventplane_sweeper::sweep(&ports).await {
+        let swept = match has_rules {
+            true => eventplane_sweeper::sweep_and_judge(&ports, &mut lately).await,
+            false => eventplane_sweeper::sweep(&ports).await,
+        };
+        if let Err(fault) = swept {
             warn!(%fault, "the sweep broke off; the next one goes on");
         }
     }
