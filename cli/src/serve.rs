@@ -60,6 +60,7 @@ pub(crate) async fn up(asked: &Up, screen: &mut Screen) -> Result<(), Problem> {
         listen: SocketAddr::new(asked.listen, asked.port),
         fleet: FleetOptions { hosts: asked.hosts as usize, ..defaults.fleet.clone() },
         zones,
+        limits: asked.limits.clone(),
         ..defaults
     });
     let plane = plane.await.map_err(failed)?;
