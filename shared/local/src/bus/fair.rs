@@ -13,9 +13,9 @@ use std::sync::Arc;
 /// carries it would be escaped, so the first place is the metadata's own.
 const TENANT: &str = r#""tenant":""#;
 
-/// The tenant of the message in `body`: nobody's if it names none. The whole is not parsed for it.
-fn tenant_of(body: &str) -> &str {
-    let named = body.find(TENANT).map(|at| &body[at + TENANT.len()..]);
+/// The tenant of the event in `text`: nobody's if it names none. The whole is not parsed for it.
+pub(super) fn tenant_of(text: &str) -> &str {
+    let named = text.find(TENANT).map(|at| &text[at + TENANT.len()..]);
     named.and_then(|rest| rest.split('"').next()).unwrap_or_default()
 }
 
@@ -38,14 +38,12 @@ impl Ready {
     /// Lets a message wait behind the others of its tenant.
     pub(super) fn push(&mut self, message: Message) {
         self.len += 1;
-        let tenant = tenant_of(&message.body);
-        if let Some(line) = self.lines.get_mut(tenant) {
+        if let Some(line) = self.lines.get_mut(&message.tenant) {
             line.push_back(message);
             return;
         }
-        let tenant: Arc<str> = tenant.into();
-        self.turns.push_back(tenant.clone());
-        self.lines.insert(tenant, VecDeque::from([message]));
+        self.turns.push_back(message.tenant.clone());
+        self.lines.insert(message.tenant.clone(), VecDeque::from([message]));
     }
 
     /// Takes a message of the tenant whose turn it is: its oldest, or with dice any.
@@ -71,14 +69,14 @@ mod tests {
     use super::*;
 
     fn message(tenant: &str, n: usize) -> Message {
-        let body = format!(r#"{{"detail":{{"metadata":{{"tenant":"{tenant}"}},"data":{n}}}}}"#);
-        Message { body: body.into(), received: 0, letter: None }
+        let (body, tenant) = (format!("{tenant}{n}").into(), tenant.into());
+        Message { body, tenant, received: 0, letter: None }
     }
 
     fn all(ready: &mut Ready, mut dice: Option<Dice>) -> String {
         let mut taken = String::new();
         while let Some(message) = ready.pop(dice.as_mut()) {
-            taken += tenant_of(&message.body);
+            taken += &message.tenant;
         }
         assert_eq!(ready.len(), 0);
         taken
@@ -122,7 +120,7 @@ mod tests {
         }
         let mut bodies: HashMap<String, Vec<String>> = HashMap::new();
         while let Some(message) = ready.pop(None) {
-            let line = bodies.entry(tenant_of(&message.body).to_owned()).or_default();
+            let line = bodies.entry(message.tenant.to_string()).or_default();
             line.push(message.body.to_string());
         }
         for (at, tenant) in ["a", "b", "c"].into_iter().enumerate() {

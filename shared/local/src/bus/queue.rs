@@ -20,6 +20,8 @@ const BACKOFF_FACTOR: u64 = 8;
 pub(super) struct Message {
     /// The event in its envelope.
     pub(super) body: Arc<str>,
+    /// Whose event it is.
+    pub(super) tenant: Arc<str>,
     /// How often it was delivered.
     pub(super) received: u32,
     /// The dead letter that it was, until it is handled.
