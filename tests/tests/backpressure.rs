@@ -3,6 +3,7 @@
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
+use eventplane_cost::counts::{Count, least};
 use eventplane_domain::{InstanceId, Millis, Tenant};
 use eventplane_engine::{Clock, Receipt, SystemClock};
 use eventplane_instances::{NUDGE_AFTER_MS, Standing, mode_key};
@@ -322,6 +323,40 @@ async fn a_tenant_with_ten_times_as_many_launches_waits_for_itself_alone() {
     }
     let before = noisy.iter().filter(|at| **at < last).count();
     assert_eq!(before, 4, "the last of the four was placed after the fourth of the forty");
+}
+
+/// What a launch to running and a termination write at least, in write units: of five of each.
+async fn written(limits: &str) -> [u64; 2] {
+    let bus = BusOptions { concurrency: 1, ..BusOptions::default() };
+    let site = Site::start(PlaneOptions { bus, ..limited(12, limits) }).await;
+    let mut least = [u64::MAX; 2];
+    // The first makes its tenant's keys.
+    for round in 0..6 {
+        let so_far = async || {
+            site.plane.bus().idle().await;
+            site.plane.store().stats().write_units
+        };
+        let before = so_far().await;
+        let token = format!("token-{round}");
+        let id = site.launch(json!({ "instance_type": "t3.micro", "client_token": token })).await;
+        site.until(&id, "running").await;
+        let running = so_far().await;
+        end(&site, &[id]).await;
+        let ended = so_far().await;
+        if round > 0 {
+            least = [least[0].min(running - before), least[1].min(ended - running)];
+        }
+    }
+    site.plane.shutdown().await;
+    least
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_cost_three_write_units_a_launch_and_three_a_termination_and_nothing_when_off() {
+    let off = written("off").await;
+    assert_eq!(off, least(Count::WriteUnits));
+    // Two of the counter, in transactions that there are anyway, and one of a bucket.
+    assert_eq!(written("ec2,RunInstances=100/1").await, off.map(|units| units + 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
