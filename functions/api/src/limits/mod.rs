@@ -1,7 +1,8 @@
 //! How much a tenant may have, how often it may ask, and what the plane takes on now.
 //!
-//! Every request of a user begins with [`admit`]. What comes of it: [`settings`] say what is limited,
-//! [`bucket`] how often, [`quota`] how much, [`mode`] what is done at all.
+//! Every request of a user [`enter`]s here, and what has limits of its own asks to be [`admit`]ted:
+//! [`settings`] say what is limited, [`bucket`] how often, [`quota`] how much, [`mode`] what is done
+//! at all.
 
 mod bucket;
 mod mode;
@@ -16,9 +17,9 @@ pub(crate) use settings::Action;
 
 use crate::error::Refusal;
 use crate::{Api, Shared};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use bucket::{Bucket, Dry, take};
-use eventplane_domain::{Millis, Tenant};
+use eventplane_domain::{Millis, Mode, Tenant};
 use eventplane_instances::TABLE;
 use eventplane_store::{Condition, FaultKind, Item, ItemExt, Key, TransactError, Update, Write};
 use mode::{Verdict, Watch};
@@ -67,13 +68,22 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().merge(mode::routes()).merge(quota::routes())
 }
 
-/// Lets a user's request in, which is about so many instances, or says why not now. This comes before
-/// anything else that it does.
+/// Lets a user's request in, unless the store does not answer anyway, or users change nothing now.
+pub(crate) async fn enter(api: &Api, method: &Method, path: &str) -> Result<(), Refusal> {
+    let standing = mode::standing(api).await?;
+    match standing.mode == Mode::ReadOnly && !method.is_safe() {
+        true => Err(mode::refused(&standing, &format!("{method} {path}"))),
+        false => Ok(()),
+    }
+}
+
+/// Lets a user's request be done, which is about so many instances, or says why not now. This comes
+/// before anything else that it does.
 pub(crate) async fn admit(api: &Api, action: Action, instances: u32) -> Result<(), Refusal> {
     let standing = mode::standing(api).await?;
     let verdict = mode::verdict(standing.mode, action);
     if verdict == Verdict::Refused {
-        return Err(mode::refused(&standing, action));
+        return Err(mode::refused(&standing, action.name()));
     }
     charge(api, action, instances).await?;
     if verdict == Verdict::Shed {

@@ -56,9 +56,9 @@ pub(super) fn verdict(mode: Mode, action: Action) -> Verdict {
 }
 
 /// The refusal of what a mode does not do.
-pub(super) fn refused(standing: &Standing, action: Action) -> Refusal {
+pub(super) fn refused(standing: &Standing, what: &str) -> Refusal {
     let (mode, reason) = (standing.mode.name(), &standing.reason);
-    let message = format!("the plane is {mode}, where {} is not done: {reason}", action.name());
+    let message = format!("the plane is {mode}, where {what} is not done: {reason}");
     Refusal::invalid("ServiceUnavailable", message)
         .status(StatusCode::SERVICE_UNAVAILABLE)
         .after_ms(COME_AGAIN_MS)

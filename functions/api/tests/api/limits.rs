@@ -193,6 +193,7 @@ async fn each_mode_does_what_its_row_says_whether_or_not_anything_is_limited() {
                 (_, "shedding") => {
                     assert_throttled(&answer, "only a few RunInstances through: a drill", "1");
                 }
+                (_, "read-only") => assert_refused(&answer, mode, "POST /v1/instances"),
                 _ => assert_refused(&answer, mode, "RunInstances"),
             }
         }
@@ -200,9 +201,16 @@ async fn each_mode_does_what_its_row_says_whether_or_not_anything_is_limited() {
         for _ in 0..2 {
             let answer = terminate().await;
             match terminated {
-                0 => assert_refused(&answer, mode, "TerminateInstances"),
+                0 => assert_refused(&answer, mode, "DELETE /v1/instances/i-"),
                 _ => drop(answer.with(200)),
             }
+        }
+        // What is no instance is changed in every mode but the last.
+        let role = json!({ "name": format!("role-{mode}") });
+        let answer = world.post("/v1/roles", &role).await;
+        match mode {
+            "read-only" => assert_refused(&answer, mode, "POST /v1/roles"),
+            _ => assert!(answer.status.is_success(), "{}", answer.body),
         }
         world.get("/v1/instances").await.with(200);
         let health = world.get("/health").await.with(200);
@@ -220,11 +228,11 @@ async fn each_mode_does_what_its_row_says_whether_or_not_anything_is_limited() {
     world.launch(&micro(1)).await;
 }
 
-fn assert_refused(answer: &Answer, mode: &str, action: &str) {
+fn assert_refused(answer: &Answer, mode: &str, what: &str) {
     let error = (answer.status.as_u16(), answer.error("code"));
     assert_eq!(error, (503, "ServiceUnavailable"), "{}", answer.body);
-    let told = format!("the plane is {mode}, where {action} is not done: a drill");
-    assert_eq!(answer.error("message"), told);
+    let (message, told) = (answer.error("message"), format!("the plane is {mode}, where {what}"));
+    assert!(message.starts_with(&told) && message.ends_with("is not done: a drill"), "{message}");
     assert_eq!(answer.headers[header::RETRY_AFTER], "60");
 }
 
@@ -259,6 +267,8 @@ async fn a_store_that_is_gone_is_told_at_once_and_its_return_within_a_second() {
         let path = format!("/v1/instances/{id}");
         for (method, path, body) in [
             (Method::POST, "/v1/instances", micro(1)),
+            (Method::POST, "/v1/instances", json!({ "client_token": "t" })),
+            (Method::POST, "/v1/roles", json!({ "name": "r" })),
             (Method::DELETE, &*path, Value::Null),
             (Method::GET, &*path, Value::Null),
             (Method::GET, "/v1/instances", Value::Null),
