@@ -210,6 +210,8 @@ impl Plane {
             warn!("a request did not end in time");
         }
         self.bus.stop().await;
+        // An aborted task lets go of the store when it is dropped, which takes a moment.
+        let _ = self.sweeper.await;
     }
 }
 
