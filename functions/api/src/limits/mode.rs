@@ -210,18 +210,20 @@ async fn show(Operator(api): Operator) -> Result<Json<Value>, Refusal> {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
-    /// A mode, or `auto`: then the rules have it again, and leave it step by step.
+    /// A mode, or `auto`: then the rules have it again, and leave it step by step. Where there are
+    /// none it is normal at once.
     mode: String,
     /// Why: whoever is refused reads it. A mode needs one, `auto` does not.
     reason: Option<String>,
 }
 
 impl Wanted {
-    /// What stands after it.
-    fn after(&self, before: &Standing, now: Millis) -> Result<Standing, Refusal> {
+    /// What stands after it, where rules hold or do not.
+    fn after(&self, before: &Standing, now: Millis, has_rules: bool) -> Result<Standing, Refusal> {
         if self.mode == "auto" {
             let reason = "an operator has given it back to the rules".to_owned();
-            return Ok(Standing { is_set: false, since: now, reason, ..before.clone() });
+            let mode = if has_rules { before.mode } else { Mode::Normal };
+            return Ok(Standing { mode, is_set: false, since: now, reason, ..before.clone() });
         }
         let mode = Mode::of_name(&self.mode).ok_or_else(|| {
             let names = Mode::ALL.map(Mode::name).join(", ");
@@ -249,7 +251,8 @@ async fn set(Operator(api): Operator, Body(wanted): Body<Wanted>) -> Result<Json
         let item = store.get(&mode_key()).await?;
         let before = item.as_ref().map(Standing::read).transpose()?;
         let now = api.ports.clock.now();
-        let after = wanted.after(&before.clone().unwrap_or_default(), now)?;
+        let has_rules = api.limits.settings.modes;
+        let after = wanted.after(&before.clone().unwrap_or_default(), now, has_rules)?;
         if store.try_transact(vec![after.write(before.as_ref())]).await? {
             let shown = shown(&after);
             if let Some(watch) = &api.limits.watch {

@@ -221,11 +221,16 @@ async fn each_mode_does_what_its_row_says_whether_or_not_anything_is_limited() {
         let report = json!({ "complete": true, "revision": 0, "instances": [] });
         world.post("/v1/hosts/host-1/reports", &report).await.with(200);
     }
-    // Given back, it holds only where rules hold.
-    world.put("/v1/mode", &json!({ "mode": "auto" })).await.with(200);
-    assert_eq!(world.get("/v1/mode").await.with(200)["mode"], "read-only");
-    assert_eq!(world.get("/health").await.with(200)["mode"], "normal");
+    // Given back where no rules hold, it ends.
+    let auto = json!({ "mode": "auto" });
+    assert_eq!(world.put("/v1/mode", &auto).await.with(200)["mode"], "normal");
     world.launch(&micro(1)).await;
+    // Where they hold, it is theirs to end.
+    let world = World::limited("modes=on").await;
+    set(&world, "terminate-only").await;
+    let back = world.put("/v1/mode", &auto).await.with(200);
+    assert_eq!((&back["mode"], &back["set_by"]), (&json!("terminate-only"), &json!("rules")));
+    launches(&world, &micro(1)).await.with(503);
 }
 
 fn assert_refused(answer: &Answer, mode: &str, what: &str) {
