@@ -1,20 +1,23 @@
 //! A plane under more than it can take: quotas under concurrency, the rules of its modes, and fair
 //! shares between tenants. What the clock has to decide, the test's own clock does.
 
+use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use eventplane_cost::counts::{Count, least};
 use eventplane_domain::{InstanceId, Millis, Tenant};
-use eventplane_engine::{Clock, Receipt, SystemClock};
+use eventplane_engine::{Clock, Fault, Ports, Publisher, Receipt, SystemClock};
+use eventplane_events::Entry;
 use eventplane_instances::{NUDGE_AFTER_MS, Standing, mode_key};
 use eventplane_local::bus::BusOptions;
 use eventplane_plane::{LimitSettings, Plane, PlaneOptions};
 use eventplane_store::Store;
+use eventplane_sweeper::{Lately, sweep_and_judge};
 use eventplane_tests::site::{Site, options};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
@@ -151,6 +154,23 @@ async fn quotas_that_come_and_go_leave_the_counter_right() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_gives_what_it_holds_and_no_more_however_many_ask_at_once() {
+    let site = Arc::new(by_clock(limited(6, "RunInstances=7/1"), Moved::new(0)).await);
+    let mut asked = JoinSet::new();
+    for _ in 0..20 {
+        let site = site.clone();
+        asked.spawn(async move { launches(&site, 1).await.0 });
+    }
+    let answers = asked.join_all().await;
+    let mut launched = answers.iter().filter(|status| **status == StatusCode::ACCEPTED).count();
+    // Who met too many others was refused, and may come again.
+    while launches(&site, 1).await.0 == StatusCode::ACCEPTED {
+        launched += 1;
+    }
+    assert_eq!(launched, 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn launches_are_shed_while_every_running_instance_can_be_terminated() {
     let site = by_clock(limited(6, "shed=2/1"), Moved::new(0)).await;
     let (_, answer) = launches(&site, 10).await;
@@ -247,6 +267,56 @@ async fn a_broken_step_makes_the_plane_shed_launches_and_mending_it_ends_that() 
     assert_eq!(status, StatusCode::ACCEPTED, "{answer}");
 }
 
+/// A bus that takes nothing while it is down, and tells nobody what it takes.
+struct Deaf(AtomicBool);
+
+#[async_trait]
+impl Publisher for Deaf {
+    async fn publish(&self, entries: Vec<Entry>) -> Result<(), Fault> {
+        match self.0.load(Ordering::SeqCst) {
+            true => Err(Fault::Other(format!("{} events are not taken", entries.len()))),
+            false => Ok(()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sweeps_that_fail_for_long_stop_users_little_by_little_and_come_back_so() {
+    let site = by_clock(limited(0, "off"), Moved::new(0)).await;
+    site.plane.bus().pause("capacity");
+    launches(&site, 1).await;
+    let (clock, bus) = (Moved::new(0), Arc::new(Deaf(AtomicBool::new(true))));
+    let ports = Ports { clock: clock.clone(), bus: bus.clone(), ..site.plane.ports().clone() };
+    // As on AWS: a sweep a minute, each by a process that remembers nothing.
+    let mut entered = Vec::new();
+    for minute in 1..=26 {
+        bus.0.store(minute <= 17, Ordering::SeqCst);
+        clock.pass(60_000);
+        let swept = sweep_and_judge(&ports, &mut Lately::default()).await;
+        assert_eq!(swept.is_err(), minute <= 17, "{swept:?}");
+        let item = site.plane.store().get(&mode_key()).await.expect("a store");
+        let mode = item.as_ref().map(|item| Standing::read(item).expect("a mode").mode.name());
+        let last = entered.last().map(|(_, mode)| *mode);
+        if mode != last {
+            entered.extend(mode.map(|mode| (minute, mode)));
+        }
+    }
+    let right = [
+        (1, "normal"),
+        (3, "shedding"),
+        (6, "terminate-only"),
+        (16, "read-only"),
+        (18, "terminate-only"),
+        (20, "shedding"),
+        (22, "normal"),
+    ];
+    assert_eq!(entered, right);
+    let before = site.plane.store().stats().write_units;
+    sweep_and_judge(&ports, &mut Lately::default()).await.expect("nothing is due");
+    let after = site.plane.store().stats().write_units;
+    assert_eq!(after, before, "a mode that stays is not written");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_under_way_goes_on_while_users_change_nothing() {
     let site = Site::start(limited(3, "off")).await;
@@ -325,13 +395,14 @@ async fn a_tenant_with_ten_times_as_many_launches_waits_for_itself_alone() {
     assert_eq!(before, 4, "the last of the four was placed after the fourth of the forty");
 }
 
-/// What a launch to running and a termination write at least, in write units: of five of each.
+/// What a launch to running and a termination write at least, in write units: of 20 of each, since a
+/// host that changes its class of room writes more.
 async fn written(limits: &str) -> [u64; 2] {
     let bus = BusOptions { concurrency: 1, ..BusOptions::default() };
     let site = Site::start(PlaneOptions { bus, ..limited(12, limits) }).await;
     let mut least = [u64::MAX; 2];
     // The first makes its tenant's keys.
-    for round in 0..6 {
+    for round in 0..=20 {
         let so_far = async || {
             site.plane.bus().idle().await;
             site.plane.store().stats().write_units
