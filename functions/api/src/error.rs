@@ -120,6 +120,9 @@ impl Refusal {
             "InvalidHostID.NotFound" => "POST /v1/hosts registers a host; GET /v1/hosts lists them",
             "InvalidInstanceID.NotFound" => "GET /v1/instances lists the instances",
             _ => match self.class() {
+                Class::Throttled if !self.status.is_server_error() => {
+                    "ask for less at once; repeating it as it is does not help"
+                }
                 Class::Internal | Class::Throttled => "repeat the request after a moment",
                 Class::Capacity => "repeat later, or ask for less",
                 Class::Quota => "remove what is no longer needed first",
@@ -133,7 +136,11 @@ impl Refusal {
     /// The answer's body.
     pub(crate) fn body(&self, request_id: &str) -> Vec<u8> {
         let class = self.class();
-        let retry = matches!(class, Class::Internal | Class::Throttled | Class::Capacity);
+        let retry = match class {
+            Class::Internal | Class::Capacity => true,
+            Class::Throttled => self.status.is_server_error(),
+            _ => false,
+        };
         let (code, message, field) = (&self.code, &self.message, self.field.as_deref());
         let error = Shown { code, message, class, retry, field, hint: self.hint(), request_id };
         serde_json::to_vec(&Body { error }).expect("plain data")

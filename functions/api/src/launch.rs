@@ -2,7 +2,7 @@
 
 use crate::error::Refusal;
 use crate::extract::{Body, Caller};
-use crate::limits::{Action, Quota, admit, charge};
+use crate::limits::{Action, Quota, admit, charge, transact};
 use crate::token::{self, Answered};
 use crate::view::{Whole, read_all};
 use crate::{Api, Shared, catalogue};
@@ -21,7 +21,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::time::Duration;
 use tracing::warn;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -38,10 +37,6 @@ const TAG_VALUE_CHARS_MAX: usize = 256;
 const USER_DATA_BYTES_MAX: usize = 16 * 1024;
 /// How often a launch is written anew because an id was taken.
 const TRIES_MAX: usize = 3;
-/// How often a launch meets another that writes at the same moment, and the first pause after it, in
-/// milliseconds: each is twice as long, and by chance up to half shorter.
-const CONFLICTS_MAX: usize = 6;
-const CONFLICT_PAUSE_MS: u64 = 20;
 
 /// What is asked for. Only the type is required.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
@@ -439,23 +434,6 @@ async fn write(
         }
         Err(TransactError::Fault(fault)) => Err(fault.into()),
     }
-}
-
-/// Writes, and again while another transaction holds an item: a tenant's counter is in each of its
-/// launches.
-async fn transact(api: &Api, writes: Vec<Write>) -> Result<(), TransactError> {
-    let mut pause_ms = CONFLICT_PAUSE_MS;
-    for _ in 1..CONFLICTS_MAX {
-        match api.ports.store.transact(writes.clone()).await {
-            Err(TransactError::Fault(fault)) if fault.kind == FaultKind::Conflict => {
-                let shorter = api.ports.chance.draw() % (pause_ms / 2);
-                tokio::time::sleep(Duration::from_millis(pause_ms - shorter)).await;
-                pause_ms *= 2;
-            }
-            answer => return answer,
-        }
-    }
-    api.ports.store.transact(writes).await
 }
 
 /// The answer when nobody can say whether the launch was written.

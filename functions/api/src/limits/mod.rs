@@ -12,7 +12,7 @@ mod settings;
 pub use bucket::Rate;
 pub use settings::LimitSettings;
 
-pub(crate) use quota::Quota;
+pub(crate) use quota::{Quota, transact};
 pub(crate) use settings::Action;
 
 use crate::error::Refusal;
@@ -128,7 +128,8 @@ fn throttled(action: Action, what: &str, rate: Rate, dry: Dry) -> Refusal {
             let message = format!("{allowed}; this many again in {wait_ms} ms");
             too_often(message).after_ms(wait_ms)
         }
-        Dry::ForEver => too_often(format!("{allowed}: never as many as this at once")),
+        Dry::ForEver => too_often(format!("{allowed}: never as many as this at once"))
+            .status(StatusCode::BAD_REQUEST),
     }
 }
 

@@ -1,19 +1,24 @@
 //! How much a tenant may have: what a launch adds to the tenant's counter, and the refusal when it
 //! does not fit.
 
+use super::Action;
+use super::settings::Rates;
 use crate::error::Refusal;
 use crate::extract::Caller;
 use crate::{Api, Shared};
 use axum::Json;
 use eventplane_domain::LaunchSpec;
 use eventplane_instances::{Counted, Usage, count_write, quota_key};
-use eventplane_store::{Failed, Write};
+use eventplane_store::{Failed, FaultKind, TransactError, Write};
 use serde_json::{Value, json};
+use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Action;
-use super::settings::Rates;
+/// How often a launch meets another that writes at the same moment, and the first pause after it, in
+/// milliseconds: each is twice as long, and by chance up to half shorter.
+const CONFLICTS_MAX: usize = 6;
+const CONFLICT_PAUSE_MS: u64 = 20;
 
 /// What a launch asks of its tenant's quotas, if there are any.
 pub(crate) struct Quota {
@@ -65,6 +70,23 @@ impl Quota {
         );
         Refusal::invalid(code(of), message)
     }
+}
+
+/// Writes, and again while another transaction holds an item: a tenant's counter is in each of its
+/// launches.
+pub(crate) async fn transact(api: &Api, writes: Vec<Write>) -> Result<(), TransactError> {
+    let mut pause_ms = CONFLICT_PAUSE_MS;
+    for _ in 1..CONFLICTS_MAX {
+        match api.ports.store.transact(writes.clone()).await {
+            Err(TransactError::Fault(fault)) if fault.kind == FaultKind::Conflict => {
+                let shorter = api.ports.chance.draw() % (pause_ms / 2);
+                tokio::time::sleep(Duration::from_millis(pause_ms - shorter)).await;
+                pause_ms *= 2;
+            }
+            answer => return answer,
+        }
+    }
+    api.ports.store.transact(writes).await
 }
 
 /// EC2's codes. Sources: "Error codes for the Amazon EC2 API", EC2 API reference, and, for network
