@@ -3,6 +3,7 @@
 use crate::problem::AFTER_HELP;
 use crate::show::Output;
 use clap::{Args, Parser, Subcommand};
+use eventplane_plane::LimitSettings;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -70,7 +71,7 @@ pub(crate) enum Verb {
         exit: bool,
     },
     /// Run a control plane with simulated hosts in this process.
-    Up(Up),
+    Up(Box<Up>),
     /// Run simulated hosts against a control plane.
     Agent(Agent),
     /// Launch instances.
@@ -139,6 +140,13 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: LetterVerb,
     },
+    /// Show what you may have, what of it is used, and how often you may ask.
+    Limits,
+    /// Show what the plane takes on now; set it, or give it back to the rules.
+    Mode {
+        #[command(subcommand)]
+        verb: Option<ModeVerb>,
+    },
     /// Show and verify the audit chain of an instance.
     Audit {
         /// The instance's id.
@@ -185,6 +193,10 @@ pub(crate) struct Up {
     /// Their zones.
     #[arg(long, value_delimiter = ',', default_value = ZONES)]
     pub(crate) zones: Vec<String>,
+    /// What is limited: `ec2` for EC2's limits, with commas and what differs, such as
+    /// `ec2,vcpus=64,RunInstances=5/2`.
+    #[arg(long, default_value = "off", value_parser = LimitSettings::parse)]
+    pub(crate) limits: LimitSettings,
 }
 
 #[derive(Debug, Args)]
@@ -329,6 +341,20 @@ pub(crate) enum HostVerb {
         /// Its id.
         id: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModeVerb {
+    /// Take on only this, whatever the rules say.
+    Set {
+        /// normal, shedding, terminate-only or read-only.
+        mode: String,
+        /// Why: whoever is refused reads it.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Give the mode back to the rules, which leave it step by step.
+    Auto,
 }
 
 #[derive(Debug, Subcommand)]

@@ -10,6 +10,7 @@ mod demo;
 #[cfg(feature = "aws")]
 mod kept;
 mod lifecycle;
+mod limits;
 mod problem;
 mod purge;
 mod reach;
@@ -107,6 +108,8 @@ async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
         Verb::Capacity => verbs::capacity(&client().await?, screen).await,
         Verb::Types => verbs::types(&client().await?, screen).await,
         Verb::DeadLetters { verb } => verbs::letters(&client().await?, screen, verb).await,
+        Verb::Limits => limits::limits(&client().await?, screen).await,
+        Verb::Mode { verb } => limits::mode(&client().await?, screen, verb.as_ref()).await,
         Verb::Audit { id } => verbs::audit(&client().await?, screen, id).await,
         Verb::TestPattern { pattern, event } => {
             let matches = test_pattern::matches(pattern, event)?;

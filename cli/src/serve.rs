@@ -61,6 +61,7 @@ pub(crate) async fn up(asked: &Up, screen: &mut Screen) -> Result<(), Problem> {
         fleet: FleetOptions { hosts: asked.hosts as usize, ..defaults.fleet.clone() },
         zones,
         host_dead_after_ms: asked.host_dead_after_s.map(|s| i64::from(s) * 1_000),
+        limits: asked.limits.clone(),
         ..defaults
     });
     let plane = plane.await.map_err(failed)?;

@@ -299,7 +299,7 @@ fn a_pattern_matches_or_not_and_an_invalid_one_says_why() {
 
 #[test]
 fn bad_words_are_wrong_usage() {
-    let cases: [&[&str]; 8] = [
+    let cases: [&[&str]; 10] = [
         &["nonsense"],
         &["launch", "t3.micro", "--tag", "=x"],
         &["launch", "t3.micro", "--volume", "big"],
@@ -308,6 +308,8 @@ fn bad_words_are_wrong_usage() {
         &["up", "--port", "70000"],
         &["agent", "--simulated", "100001"],
         &["dead-letters", "redrive", "id", "--all"],
+        &["up", "--limits", "aws"],
+        &["mode", "set", "read-only"],
     ];
     for args in cases {
         let (code, out, err) = run(args);

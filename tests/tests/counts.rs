@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 use eventplane_agent::{Fleet, FleetOptions, InProcess, Method, Transport, registration};
-use eventplane_api::{Api, Options};
+use eventplane_api::{Api, Limits, Options};
 use eventplane_cost::counts::{
     ASSIGNMENT_BYTES, Count, HEARTBEAT_EVERY_S, HOST, HostCounts, INBOXES, POLL_EVERY_S,
     READ_UNIT_BYTES, ROWS, SEEN_EVERY_S, SWEEP_SHARDS,
@@ -163,6 +163,7 @@ impl Counted {
                 dead_letters: bus.clone(),
                 master: master.clone(),
                 options: options.clone(),
+                limits: Limits::off(),
             }))
         };
         let fleet = Fleet::run(fleet, Arc::new(http(&hosted))).expect("hosts without memory");

@@ -1,29 +1,12 @@
-//! What all answers have in common: a request id, errors in one form, and the routes that are
-//! about the api itself.
+//! What all answers have in common: a request id, and errors in one form.
 
-use crate::Shared;
 use crate::error::Refusal;
-use axum::Json;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use serde_json::{Value, json};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
-
-pub(crate) fn routes() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new().routes(routes!(health))
-}
-
-/// Whether the api answers.
-#[utoipa::path(get, path = "/health", tag = "api",
-    responses((status = 200, description = "It answers")))]
-async fn health() -> Json<Value> {
-    Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
-}
 
 /// Gives every answer its request id, and writes the body of every refusal.
 pub(crate) async fn with_request_id(request: Request, next: Next) -> Response {
@@ -31,6 +14,9 @@ pub(crate) async fn with_request_id(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Some(refusal) = response.extensions_mut().remove::<Refusal>() {
         let body = refusal.body(&id);
+        if let Some(seconds) = refusal.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         response.headers_mut().remove(header::CONTENT_LENGTH);
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, json);

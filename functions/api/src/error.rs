@@ -19,6 +19,8 @@ pub struct Refusal {
     pub message: String,
     /// The field or parameter that it is about.
     pub field: Option<String>,
+    /// After how many seconds it is worth repeating, where that is known.
+    pub retry_after_s: Option<u64>,
 }
 
 /// The kinds of errors, for programs.
@@ -59,6 +61,7 @@ impl Refusal {
             code: code.to_owned(),
             message: message.into(),
             field: None,
+            retry_after_s: None,
         }
     }
     /// A value that is out of its range, or not of its form.
@@ -78,6 +81,12 @@ impl Refusal {
     #[must_use]
     pub fn about(self, field: &str) -> Self {
         Refusal { field: Some(field.to_owned()), ..self }
+    }
+    /// The same, worth repeating after this time: in whole seconds, as the header has it.
+    #[must_use]
+    pub fn after_ms(self, ms: i64) -> Self {
+        let seconds = u64::try_from(ms.max(1)).unwrap_or(1).div_ceil(1000);
+        Refusal { retry_after_s: Some(seconds), ..self }
     }
     /// An id that is not of its form.
     pub fn malformed(code: &str, field: &str, id: &MalformedId) -> Self {
@@ -111,6 +120,9 @@ impl Refusal {
             "InvalidHostID.NotFound" => "POST /v1/hosts registers a host; GET /v1/hosts lists them",
             "InvalidInstanceID.NotFound" => "GET /v1/instances lists the instances",
             _ => match self.class() {
+                Class::Throttled if !self.status.is_server_error() => {
+                    "ask for less at once; repeating it as it is does not help"
+                }
                 Class::Internal | Class::Throttled => "repeat the request after a moment",
                 Class::Capacity => "repeat later, or ask for less",
                 Class::Quota => "remove what is no longer needed first",
@@ -124,7 +136,11 @@ impl Refusal {
     /// The answer's body.
     pub(crate) fn body(&self, request_id: &str) -> Vec<u8> {
         let class = self.class();
-        let retry = matches!(class, Class::Internal | Class::Throttled | Class::Capacity);
+        let retry = match class {
+            Class::Internal | Class::Capacity => true,
+            Class::Throttled => self.status.is_server_error(),
+            _ => false,
+        };
         let (code, message, field) = (&self.code, &self.message, self.field.as_deref());
         let error = Shown { code, message, class, retry, field, hint: self.hint(), request_id };
         serde_json::to_vec(&Body { error }).expect("plain data")

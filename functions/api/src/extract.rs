@@ -1,7 +1,7 @@
 //! Reading requests: what does not fit is refused with the field and what would be right.
 
 use crate::error::Refusal;
-use crate::{Api, Options, Shared};
+use crate::{Api, Options, Shared, limits};
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
@@ -23,6 +23,7 @@ impl FromRequestParts<Shared> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Refusal> {
+        limits::enter(api, &parts.method, parts.uri.path()).await?;
         let named = parts.extensions.get::<Option<Tenant>>();
         if named.is_none() && !api.options.tenant_of_request {
             return Ok(Caller(api.clone()));

@@ -67,6 +67,7 @@ fn app(ports: &Ports) -> axum::Router {
         dead_letters: Arc::new(Nobody),
         master: master(ports),
         options: crate::Options::default(),
+        limits: crate::Limits::off(),
     })
 }
 

@@ -3,6 +3,7 @@
 use crate::error::Refusal;
 use crate::extract::{Caller, Parameters, Path};
 use crate::lifecycle::{Verb, ask};
+use crate::limits::{Action, admit};
 use crate::view::{Whole, instance_id, read, read_all};
 use crate::{Shared, WAIT_S_MAX};
 use axum::Json;
@@ -36,6 +37,16 @@ struct Filters {
 }
 
 impl Filters {
+    /// EC2 counts apart what passes a filter, and pages.
+    fn action(&self) -> Action {
+        let Filters { state, zone, instance_type, tag, limit, next } = self;
+        let filters = [state, zone, instance_type, tag, next];
+        match limit.is_some() || filters.into_iter().any(Option::is_some) {
+            true => Action::DescribeSome,
+            false => Action::Describe,
+        }
+    }
+
     fn check(&self) -> Result<usize, Refusal> {
         let limit = self.limit.unwrap_or(PAGE);
         if !(1..=PAGE_MAX).contains(&limit) {
@@ -87,6 +98,7 @@ async fn list(
     Caller(api): Caller,
     Parameters(filters): Parameters<Filters>,
 ) -> Result<Json<Value>, Refusal> {
+    admit(&api, filters.action(), 0).await?;
     let limit = filters.check()?;
     let tenant = &api.options.tenant;
     let mut query = Query::index(TABLE.name, BY_TENANT, tenant.as_str(), limit);
@@ -156,6 +168,7 @@ async fn show(
     Path(id): Path<String>,
     Parameters(until): Parameters<Until>,
 ) -> Result<Json<Value>, Refusal> {
+    admit(&api, Action::DescribeSome, 0).await?;
     let id = instance_id(&id)?;
     let wanted = until.until.as_ref().map(|name| state_of("until", name)).transpose()?;
     let wait_s = until.wait.unwrap_or(0);
@@ -188,5 +201,6 @@ async fn show(
     responses((status = 200, description = "The state before and now"),
         (status = 409, description = "OperationNotPermitted: it is protected")))]
 async fn terminate(Caller(api): Caller, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+    admit(&api, Action::Terminate, 1).await?;
     ask(&api, &instance_id(&id)?, Verb::Terminate).await
 }

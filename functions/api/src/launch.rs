@@ -2,6 +2,7 @@
 
 use crate::error::Refusal;
 use crate::extract::{Body, Caller};
+use crate::limits::{Action, Quota, admit, charge, transact};
 use crate::token::{self, Answered};
 use crate::view::{Whole, read_all};
 use crate::{Api, Shared, catalogue};
@@ -113,8 +114,11 @@ async fn launch(
     // A token that was used answers as it did, also when what it named is gone by now.
     let used = if is_dry { None } else { answered(&api, &request).await? };
     if let Some(before) = used {
+        charge(&api, Action::Launch, 0).await?;
         return answer_again(&api, &before, trace).await;
     }
+    let charged = if is_dry { 0 } else { request.count.unwrap_or(1).min(COUNT_MAX) };
+    admit(&api, Action::Launch, charged).await?;
     let plan = plan(&api, &request).await?;
     if is_dry {
         let message = "the request would have been done";
@@ -400,25 +404,32 @@ async fn write(
         let item = Item::new().with("data", data.as_str());
         writes.push(Write::put(key, item).when(Condition::ItemAbsent));
     }
-    let records: Vec<Record> = (0..plan.count)
-        .map(|index| {
-            let spec = LaunchSpec { launch_index: index, ..spec.clone() };
-            let record = Record::requested(tenant.clone(), id(index), spec, now, deadline);
-            Record { token: request.client_token.clone(), tags: plan.tags.clone(), ..record }
-        })
-        .collect();
+    let quota = Quota::of(api, &spec, plan.count);
+    let record = |index: u32| {
+        let spec = LaunchSpec { launch_index: index, ..spec.clone() };
+        let record = Record::requested(tenant.clone(), id(index), spec, now, deadline);
+        let (token, tags) = (request.client_token.clone(), plan.tags.clone());
+        Record { token, tags, is_counted: quota.is_some(), ..record }
+    };
+    let records: Vec<Record> = (0..plan.count).map(record).collect();
     writes.extend(records.iter().map(Record::create));
     if let Some(protection) = protection(request) {
         writes.extend(records.iter().map(|record| protection.replace(None, tenant, &record.id)));
+    }
+    if let Some(quota) = &quota {
+        writes.push(quota.write(api).await?);
     }
     if let Some(token) = &request.client_token {
         let ids = records.iter().map(|record| record.id.clone()).collect();
         let answered = Answered::new(request, &reservation_id, ids);
         writes.push(answered.write(tenant, token, now));
     }
-    match api.ports.store.transact(writes).await {
+    match transact(api, writes).await {
         Ok(()) => Ok(Some(records)),
-        Err(TransactError::ConditionFailed(_)) => Ok(None),
+        Err(TransactError::ConditionFailed(failed)) => {
+            let refused = quota.and_then(|quota| quota.refused_by(api, &failed));
+            refused.map_or(Ok(None), Err)
+        }
         Err(TransactError::Fault(fault)) if fault.kind == FaultKind::OutcomeUnknown => {
             // All of it is written, or nothing: one record tells which.
             let first = records.first().map(|record| record_key(tenant, &record.id));

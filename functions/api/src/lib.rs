@@ -16,6 +16,7 @@ mod images;
 mod instances;
 mod launch;
 mod lifecycle;
+mod limits;
 mod networks;
 mod security;
 mod timeline;
@@ -24,6 +25,7 @@ mod view;
 
 pub use catalogue::{InstanceType, instance_types};
 pub use error::Refusal;
+pub use limits::{LimitSettings, Limits, Rate};
 
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
@@ -65,6 +67,8 @@ pub struct Api {
     pub master: Arc<dyn MasterKey>,
     /// Settings.
     pub options: Options,
+    /// What is limited.
+    pub limits: Limits,
 }
 
 /// Settings of the api.
@@ -106,7 +110,7 @@ struct Document;
 /// The router of all routes.
 pub fn router(api: Api) -> Router {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
-        .merge(answer::routes())
+        .merge(limits::routes())
         .merge(catalogue::routes())
         .merge(launch::routes())
         .merge(instances::routes())

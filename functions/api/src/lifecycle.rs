@@ -3,6 +3,7 @@
 
 use crate::error::Refusal;
 use crate::extract::{Body, Caller, Path};
+use crate::limits::{Action, admit};
 use crate::view::{Whole, instance_id, read};
 use crate::{Api, Shared};
 use axum::Json;
@@ -190,6 +191,7 @@ fn contended(id: &InstanceId) -> Refusal {
     responses((status = 200, description = "The state before and now"),
         (status = 409, description = "IncorrectInstanceState: it is not stopped")))]
 async fn start(Caller(api): Caller, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+    admit(&api, Action::Start, 1).await?;
     ask(&api, &instance_id(&id)?, Verb::Start).await
 }
 
@@ -199,6 +201,7 @@ async fn start(Caller(api): Caller, Path(id): Path<String>) -> Result<Json<Value
     responses((status = 200, description = "The state before and now"),
         (status = 409, description = "IncorrectInstanceState: it does not run")))]
 async fn stop(Caller(api): Caller, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+    admit(&api, Action::Stop, 1).await?;
     ask(&api, &instance_id(&id)?, Verb::Stop).await
 }
 
@@ -208,6 +211,7 @@ async fn stop(Caller(api): Caller, Path(id): Path<String>) -> Result<Json<Value>
     responses((status = 200, description = "The state, before and now"),
         (status = 409, description = "IncorrectInstanceState: it does not run")))]
 async fn reboot(Caller(api): Caller, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+    admit(&api, Action::Reboot, 1).await?;
     ask(&api, &instance_id(&id)?, Verb::Reboot).await
 }
 

@@ -1,6 +1,6 @@
 //! The api on Lambda.
 
-use eventplane_api::{Api, Options, TABLES, router};
+use eventplane_api::{Api, LimitSettings, Limits, Options, TABLES, router};
 use eventplane_aws::{Error, NobodyTells, World, serve_http};
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ async fn main() -> Result<(), Error> {
             tenant_of_request: world.tokens_name_tenants(),
             ..Options::default()
         },
+        limits: Limits::new(LimitSettings::parse(&world.limits())?),
     };
     serve_http(&world, router(api)).await
 }

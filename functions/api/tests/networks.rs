@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
-use eventplane_api::{Api, Options, router};
+use eventplane_api::{Api, Limits, Options, router};
 use eventplane_domain::Tenant;
 use eventplane_engine::{DeadLetter, DeadLetters, Fault, Ports, Publisher};
 use eventplane_engine::{OsChance, SystemClock};
@@ -54,6 +54,7 @@ async fn api() -> Router {
         dead_letters: Arc::new(Nobody),
         master: Arc::new(master),
         options: Options { tenant, ..Options::default() },
+        limits: Limits::off(),
     })
 }
 

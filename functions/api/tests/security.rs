@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request};
-use eventplane_api::{Api, Options, router};
+use eventplane_api::{Api, Limits, Options, router};
 use eventplane_domain::{
     HostId, InstanceId, Launch, LaunchSpec, Millis, Outcome, Placement, Reason, Strategy, Tenant,
 };
@@ -74,6 +74,7 @@ fn site() -> Site {
         dead_letters: Arc::new(Nobody),
         master,
         options: Options::default(),
+        limits: Limits::off(),
     });
     Site { api, step, store }
 }

@@ -1,6 +1,7 @@
 //! What becomes of the record: the state machine of `domain`, and what follows from its answer.
 
 use crate::nudge::{NUDGE_AFTER_MS, first_nudge};
+use crate::quota::uncount_write;
 use crate::record::{Record, TOKEN_KEPT_MS, token_key};
 use eventplane_domain::state::{Heard, hear};
 use eventplane_domain::{Millis, Outcome, Reason, State, Step, code};
@@ -79,6 +80,9 @@ pub(crate) fn decide(this: &Instances, event: &Event, facts: &Facts, now: Millis
     }
     let mut writes = vec![after.replace(record)];
     writes.extend(token_expiry(&after));
+    if after.is_counted && progress.state == State::Terminated {
+        writes.push(uncount_write(&after.tenant, &after.spec));
+    }
     Decision::commit(writes, events)
 }
 

@@ -122,6 +122,25 @@ fn the_fourth_that_gives_back_ends_it_and_sets_the_tokens_expiry() {
 }
 
 #[test]
+fn what_was_counted_is_given_back_once_with_the_end() {
+    for is_counted in [true, false] {
+        let mut now = Record { is_counted, ..record() };
+        let withdrawal = event(1, withdrawn(Outcome::Terminate));
+        let back = [Data::NetworkReleased, Data::CapacityReleased, Data::SecurityRevoked]
+            .map(|data| event(1, back(data)));
+        let last = event(1, self::back(Data::VolumeReleased));
+        let mut counters = 0;
+        for heard in [&withdrawal].into_iter().chain(&back).chain([&last, &last, &withdrawal]) {
+            let writes = hear(Some(&now), heard).writes;
+            counters += writes.iter().filter(|write| write.key.sort == "quota").count();
+            now = after(&now, heard).0;
+        }
+        assert_eq!((now.progress.state, now.is_counted), (State::Terminated, is_counted));
+        assert_eq!(counters, usize::from(is_counted));
+    }
+}
+
+#[test]
 fn a_replacement_asks_for_the_next_generation_and_asks_again_when_it_hears_it_again() {
     let replaced = event(1, withdrawn(Outcome::Replace));
     let (now, published) = after(&record(), &replaced);
@@ -165,6 +184,7 @@ fn a_record_comes_back_as_it_was_written() {
     odd.progress.withdrawn = Some(Outcome::Stop);
     odd.reason = Some(Reason::new("c", "m"));
     (odd.replaced, odd.reboots, odd.nudges, odd.due) = (1, 2, 3, Some(Millis(4)));
+    odd.is_counted = true;
     for record in [record(), odd] {
         let Action::Put(item) = record.create().action else { panic!("a put") };
         assert_eq!(Record::read(&item).expect("readable"), record);

@@ -2,15 +2,19 @@
 //! only one to write it after its creation.
 
 mod decide;
+mod mode;
 mod nudge;
+mod quota;
 mod record;
 mod request;
 
 pub use decide::{ENDING_DEADLINE_MS, Facts, Instances};
+pub use mode::{Standing, mode_key};
 pub use nudge::{
-    NUDGE_AFTER_MS, OPEN_SHARDS, look_at_running, move_nudge, nudge_at, nudge_wait_ms, nudges,
-    open_partition,
+    NUDGE_AFTER_MS, OPEN_SHARDS, late_since, look_at_running, move_nudge, nudge_at, nudge_wait_ms,
+    nudges, open_partition,
 };
+pub use quota::{Counted, Quotas, Usage, count_write, quota_key, uncount_write};
 pub use record::{
     BY_TENANT, OPEN, Record, TABLE, TOKEN_KEPT_MS, record_key, request_key, token_key,
 };

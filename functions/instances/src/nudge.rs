@@ -9,6 +9,8 @@ use eventplane_store::{Condition, Item, ItemExt, Key, Update, Write};
 pub(crate) const NUDGE_AT: &str = "nudge_at";
 /// The attribute that says how often it has.
 pub(crate) const NUDGES: &str = "nudges";
+/// The attribute that says since when it has been late.
+const LATE: &str = "late";
 /// Into how many partitions [`OPEN`](crate::OPEN) is divided, so that none of them is hot.
 pub const OPEN_SHARDS: u64 = 8;
 /// How long after a change the sweeper waits before it nudges, in milliseconds.
@@ -44,12 +46,23 @@ pub fn nudges(item: &Item) -> u32 {
     item.number(NUDGES).and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
 }
 
-/// Sets the next look of the sweeper at the record or request under `key`, or ends it; fails if
-/// that was changed since it was `due`.
+/// Since when the record or request that `item` is has been late, if it was nudged and has not gone
+/// on since: whoever writes it anew forgets that.
 #[must_use]
-pub fn move_nudge(key: Key, due: Millis, next: Option<Millis>) -> Write {
+pub fn late_since(item: &Item) -> Option<Millis> {
+    item.number(LATE).map(Millis)
+}
+
+/// Sets the next look of the sweeper at the record or request under `key`, with since when it has
+/// been late, or ends it; fails if that was changed since it was `due`.
+#[must_use]
+pub fn move_nudge(key: Key, due: Millis, next: Option<(Millis, Millis)>) -> Write {
     let updates = match next {
-        Some(next) => vec![Update::set(NUDGE_AT, nudge_sort(next)), Update::add(NUDGES, 1)],
+        Some((next, late)) => vec![
+            Update::set(NUDGE_AT, nudge_sort(next)),
+            Update::set(LATE, late.0),
+            Update::add(NUDGES, 1),
+        ],
         None => vec![Update::remove("open"), Update::remove(NUDGE_AT)],
     };
     Write::update(key, updates).when(Condition::equals(NUDGE_AT, nudge_sort(due)))

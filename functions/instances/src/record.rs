@@ -79,6 +79,9 @@ pub struct Record {
     pub ended_at: Option<Millis>,
     /// When the sweeper is to look at it: while it is moving.
     pub nudge_at: Option<Millis>,
+    /// Whether the tenant's counter has it, which gives it back when it is terminated: so that quotas
+    /// may come and go meanwhile.
+    pub is_counted: bool,
 }
 
 pub(crate) const GENERATION: &str = "gen";
@@ -116,6 +119,7 @@ impl Record {
             running_at: None,
             ended_at: None,
             nudge_at: Some(first_nudge(created, deadline)),
+            is_counted: false,
         }
     }
 
@@ -173,6 +177,7 @@ impl Record {
             .with_some(NUDGES, some_above_0(self.nudges))
             .with_some("running_at", ms(self.running_at))
             .with_some("ended_at", ms(self.ended_at))
+            .with_some("counted", self.is_counted.then_some(true))
             .with_some("open", self.nudge_at.map(|_| open_partition(shard_of(&self.id))))
             .with_some(NUDGE_AT, self.nudge_at.map(nudge_sort))
     }
@@ -224,6 +229,7 @@ fn parse(item: &Item) -> Option<Record> {
         running_at: moment("running_at"),
         ended_at: moment("ended_at"),
         nudge_at: nudge_at(item),
+        is_counted: item.is_true("counted"),
     })
 }
 

@@ -3,7 +3,7 @@
 use eventplane_domain::{Millis, Reason, State, code};
 use eventplane_engine::{Emit, Fault};
 use eventplane_events::{Data, InstanceStartRequested, Reboot, TerminationRequested};
-use eventplane_instances::{Record, Request, Want, nudge_wait_ms};
+use eventplane_instances::{NUDGE_AFTER_MS, Record, Request, Want, nudge_wait_ms};
 use eventplane_store::Item;
 
 /// An instance that waits for something: its record, and what its user wants now.
@@ -70,16 +70,16 @@ impl Open {
         Some(Emit { data, generation, deadline: record.deadline })
     }
 
-    /// When to look again at an instance that has been nudged so often: ever later, but not after
-    /// the end of its launch's time.
+    /// When to look again at an instance that has been nudged so often. One that ends is looked at
+    /// ever more seldom, for what holds it up may be a step that fails for good; a launch as often
+    /// as ever, and not after the end of its time, which ends it.
     #[must_use]
     pub fn next_look(&self, nudges: u32, now: Millis) -> Millis {
-        let next = now.plus(nudge_wait_ms(nudges + 1));
-        let deadline = self
-            .record
-            .as_ref()
-            .filter(|record| record.progress.state == State::Pending)
-            .map(|record| record.deadline.plus(1));
-        deadline.filter(|deadline| *deadline > now).map_or(next, |deadline| next.min(deadline))
+        let record = self.record.as_ref();
+        match record.map(|record| (record.progress.state, record.deadline.plus(1))) {
+            Some((State::Stopping | State::ShuttingDown, _)) => now.plus(nudge_wait_ms(nudges + 1)),
+            Some((State::Pending, end)) if end > now => now.plus(NUDGE_AFTER_MS).min(end),
+            _ => now.plus(NUDGE_AFTER_MS),
+        }
     }
 }

@@ -4,15 +4,17 @@
 
 mod decide;
 mod hosts;
+mod mode;
 
 pub use decide::Open;
 pub use hosts::{declare_dead, halt_all, watch_hosts};
+pub use mode::{Lately, Signals, next, sweep_and_judge};
 
 use eventplane_domain::Millis;
 use eventplane_engine::{Fault, Origin, Ports, metric, stamp};
 use eventplane_events::Entry;
 use eventplane_instances::{
-    OPEN, OPEN_SHARDS, TABLE, move_nudge, nudge_at, nudges, open_partition,
+    OPEN, OPEN_SHARDS, TABLE, late_since, move_nudge, nudge_at, nudges, open_partition,
 };
 use eventplane_store::{Item, Key, Query, Table, Write};
 use std::collections::BTreeSet;
@@ -34,6 +36,10 @@ pub struct Swept {
     pub nudged: usize,
     /// How many instances could not be read: each is named in the log.
     pub unreadable: usize,
+    /// How many of the nudged had been nudged before, and have not gone on since.
+    pub still_late: usize,
+    /// For how long the oldest of these has been late, in milliseconds.
+    pub oldest_late_ms: i64,
 }
 
 /// Nudges every instance whose time has come.
@@ -116,6 +122,10 @@ async fn nudge_all(
             let (tenant, subject) = (&record.tenant, &record.id);
             let origin = Origin::Fresh { tenant, subject, traceparent: None };
             entries.push(stamp(ports, "sweeper", &origin, emit).entry());
+            if let Some(since) = items.iter().flatten().filter_map(late_since).min() {
+                swept.still_late += 1;
+                swept.oldest_late_ms = swept.oldest_late_ms.max(now.since(since));
+            }
         }
     }
     swept.nudged += entries.len();
@@ -137,7 +147,8 @@ async fn move_on(
         if let Some(due) = nudge_at(item) {
             let ends = key.sort == "request" && open.request_is_shown();
             let next = open.next_look(nudges(item), now);
-            writes.push(move_nudge(key.clone(), due, (!ends).then_some(next)));
+            let since = late_since(item).unwrap_or(due);
+            writes.push(move_nudge(key.clone(), due, (!ends).then_some((next, since))));
         }
     }
     if writes.is_empty() {

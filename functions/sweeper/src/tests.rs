@@ -131,19 +131,19 @@ async fn sweep_at(world: &World, ports: &Ports, now: i64) -> usize {
 }
 
 #[tokio::test]
-async fn a_late_launch_is_nudged_ever_more_seldom_and_at_its_deadline_and_no_other() {
+async fn a_late_launch_is_nudged_once_per_interval_and_at_its_deadline_and_no_other() {
     let (world, ports) = site();
     for n in 0..120 {
         ports.store.transact(vec![record(n, State::Pending).create()]).await.expect("written");
     }
     ports.store.transact(vec![record(999, State::Running).create()]).await.expect("written");
     assert_eq!(sweep_at(&world, &ports, NUDGE_AFTER_MS - 1).await, 0);
-    assert_eq!(sweep_at(&world, &ports, NUDGE_AFTER_MS).await, 120);
-    assert_eq!(sweep_at(&world, &ports, NUDGE_AFTER_MS + 1).await, 0);
+    assert_eq!(sweep_at(&world, &ports, NUDGE_AFTER_MS + 10).await, 120);
+    assert_eq!(sweep_at(&world, &ports, NUDGE_AFTER_MS + 11).await, 0);
     let deadline = 60_000;
-    assert_eq!(sweep_at(&world, &ports, deadline).await, 0, "the wait has doubled");
+    assert_eq!(sweep_at(&world, &ports, deadline).await, 0);
     assert_eq!(sweep_at(&world, &ports, deadline + 1).await, 120, "its time is over");
-    let next = deadline + 1 + 4 * NUDGE_AFTER_MS;
+    let next = deadline + 1 + NUDGE_AFTER_MS;
     assert_eq!(sweep_at(&world, &ports, next - 1).await, 0);
     assert_eq!(sweep_at(&world, &ports, next).await, 120);
     world.now.store(next + 5, Ordering::SeqCst);
@@ -169,5 +169,18 @@ async fn a_request_that_nobody_heard_is_nudged_until_the_record_shows_it() {
     for shard in 0..OPEN_SHARDS {
         let left = ports.store.query(&open(shard)).await.expect("no fault");
         assert!(left.items.is_empty(), "what has ended is looked at no more: {left:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_end_is_nudged_ever_more_seldom() {
+    let (world, ports) = site();
+    let ending = record(1, State::ShuttingDown);
+    ports.store.transact(vec![ending.create()]).await.expect("written");
+    let mut now = NUDGE_AFTER_MS;
+    for waits in [2, 4, 8] {
+        assert_eq!(sweep_at(&world, &ports, now - 1).await, 0);
+        assert_eq!(sweep_at(&world, &ports, now).await, 1);
+        now += waits * NUDGE_AFTER_MS;
     }
 }

@@ -76,6 +76,12 @@ impl World {
         ENVIRONMENT.seconds_as_ms_if_any("HOST_DEAD_AFTER_S")
     }
 
+    /// What is limited, as `LIMITS` has it; nothing where it is empty.
+    #[must_use]
+    pub fn limits(&self) -> String {
+        ENVIRONMENT.optional("LIMITS").unwrap_or_default()
+    }
+
     /// Whether callers' tokens name their tenants; otherwise there is one tenant for all.
     #[must_use]
     pub fn tokens_name_tenants(&self) -> bool {

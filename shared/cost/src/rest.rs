@@ -60,10 +60,11 @@ pub fn lines(rest: &Rest) -> Vec<Line> {
         ),
         Line::of("sweeps, one a minute", sweeps, &prices::INVOCATION),
         Line::of("GB-seconds of sweeps", compute_gb_s(sweeps), &prices::COMPUTE),
-        // An eventual read that finds nothing costs half a unit; those of hosts are consistent.
+        // An eventual read that finds nothing costs half a unit; those of hosts, and of the plane's
+        // mode, are consistent.
         Line::of(
             "read units of sweeps",
-            sweeps * (SWEEP_SHARDS as f64 / 2.0 + SEEN_READS as f64 + hosts * seen_units),
+            sweeps * (SWEEP_SHARDS as f64 / 2.0 + 1.0 + SEEN_READS as f64 + hosts * seen_units),
             &prices::READ_UNIT,
         ),
         Line::of("write units of sweeps", sweeps, &prices::WRITE_UNIT),

@@ -5,6 +5,7 @@
 
 mod id;
 mod launch;
+mod mode;
 mod reason;
 pub mod receipt;
 pub mod state;
@@ -15,6 +16,7 @@ pub use launch::{
     FirewallRule, GpuNeed, Identity, Launch, LaunchSpec, Network, Placement, Route, Strategy,
     Volume, VolumeSpec,
 };
+pub use mode::Mode;
 pub use reason::{Reason, Step, code};
 pub use state::{Outcome, State};
 pub use time::Millis;

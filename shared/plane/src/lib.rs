@@ -5,12 +5,13 @@
 
 mod steps;
 
+pub use eventplane_api::LimitSettings;
 pub use steps::{TABLES, handlers};
 
 use axum::Router;
 use axum::serve::ListenerExt;
 use eventplane_agent::{Fleet, FleetOptions, InProcess, JournalError};
-use eventplane_api::{Api, Options};
+use eventplane_api::{Api, Limits, Options};
 use eventplane_domain::Tenant;
 use eventplane_engine::{Chance, Clock, Fault, Ports};
 use eventplane_engine::{OsChance, SystemClock};
@@ -20,6 +21,7 @@ use eventplane_local::key_file::{self, KeyFileError};
 use eventplane_local::store::{EmbeddedStore, OpenError};
 use eventplane_local::wiring::Wiring;
 use eventplane_storage::PoolSizes;
+use eventplane_sweeper::Lately;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -56,6 +58,10 @@ pub struct PlaneOptions {
     pub bus: BusOptions,
     /// The volume pools of each zone.
     pub pool_sizes: PoolSizes,
+    /// What is limited.
+    pub limits: LimitSettings,
+    /// Whether each request is of a tenant of its own: see [`Options::tenant_of_request`].
+    pub tenant_of_request: bool,
 }
 
 impl Default for PlaneOptions {
@@ -71,6 +77,8 @@ impl Default for PlaneOptions {
             host_dead_after_ms: None,
             bus: BusOptions::default(),
             pool_sizes: PoolSizes::default(),
+            limits: LimitSettings::default(),
+            tenant_of_request: false,
         }
     }
 }
@@ -119,8 +127,18 @@ impl Plane {
     /// # Errors
     /// [`StartError`] says what cannot be used.
     pub async fn start(options: PlaneOptions) -> Result<Plane, StartError> {
+        Plane::start_by(options, Arc::new(SystemClock)).await
+    }
+
+    /// The same, by this clock.
+    ///
+    /// # Errors
+    /// [`StartError`] says what cannot be used.
+    pub async fn start_by(
+        options: PlaneOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Plane, StartError> {
         let chance: Arc<dyn Chance> = Arc::new(OsChance::default());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (store, master) = open(&options, &chance)?;
         let bus =
             LocalBus::new(Wiring::built_in(), store.clone(), clock.clone(), options.bus.clone());
@@ -143,12 +161,15 @@ impl Plane {
                 tenant,
                 launch_deadline_ms: options.launch_deadline_ms,
                 pool_sizes: options.pool_sizes,
-                ..Options::default()
+                tenant_of_request: options.tenant_of_request,
             },
+            limits: Limits::new(options.limits.clone()),
         });
         let (stop, stopped) = watch::channel(false);
         let server = tokio::spawn(serve(listener, router.clone(), stopped));
-        let sweeper = tokio::spawn(sweep_forever(ports.clone(), options.host_dead_after_ms));
+        let has_rules = options.limits.has_rules();
+        let sweeper = sweep_forever(ports.clone(), has_rules, options.host_dead_after_ms);
+        let sweeper = tokio::spawn(sweeper);
         let mut fleet = options.fleet;
         fleet.zones = options.zones;
         fleet.memory = options.data_dir.map(|dir| dir.join("hosts.journal"));
@@ -238,11 +259,16 @@ async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiv
     }
 }
 
-async fn sweep_forever(ports: Ports, host_dead_after_ms: Option<i64>) {
+async fn sweep_forever(ports: Ports, has_rules: bool, host_dead_after_ms: Option<i64>) {
     let mut tick = tokio::time::interval(Duration::from_millis(SWEEP_EVERY_MS));
+    let mut lately = Lately::default();
     loop {
         tick.tick().await;
-        if let Err(fault) = eventplane_sweeper::sweep(&ports).await {
+        let swept = match has_rules {
+            true => eventplane_sweeper::sweep_and_judge(&ports, &mut lately).await,
+            false => eventplane_sweeper::sweep(&ports).await,
+        };
+        if let Err(fault) = swept {
             warn!(%fault, "the sweep broke off; the next one goes on");
         }
         if let Err(fault) = eventplane_sweeper::watch_hosts(&ports, host_dead_after_ms).await {

@@ -7,7 +7,7 @@ use super::host::{Life, SimHost, send};
 use super::store::SimStore;
 use axum::Router;
 use axum::http::Method;
-use eventplane_api::{Api, Options};
+use eventplane_api::{Api, Limits, Options};
 use eventplane_domain::{Millis, Tenant};
 use eventplane_engine::{Failure, Handler, Ports};
 use eventplane_keys::LocalMasterKey;
@@ -138,6 +138,7 @@ impl World {
             dead_letters: bus.clone(),
             master,
             options: Options { launch_deadline_ms: trouble.deadline_ms, ..Options::default() },
+            limits: Limits::off(),
         });
         World {
             chaos,

@@ -98,6 +98,11 @@ pub(crate) const FAULTS: &[(&str, &[Fault])] = &[
         Fault("replays", "/SecurityRule/Properties/EventPattern/replay-name", GONE),
         Fault("only replays", "/SecurityRule/Properties/EventPattern/replay-name/0/exists", "true"),
     ]),
+    ("each tenant has its fair share of an inbox", &[
+        Fault("one group for all", "/CapacityRule/Properties/Targets/0/SqsParameters/MessageGroupId", r#""all""#),
+        Fault("no group", "/HandoffRule/Properties/Targets/0/SqsParameters", GONE),
+        Fault("a queue in order", "/NetworkInbox/Properties/FifoQueue", "true"),
+    ]),
     ("mappings report batch item failures, are bounded, and filter nothing", &[
         Fault("whole batches", "/CapacityFunctionInbox/Properties/FunctionResponseTypes", GONE),
         Fault("no bound", "/CapacityFunctionInbox/Properties/ScalingConfig", GONE),

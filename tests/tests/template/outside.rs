@@ -115,7 +115,7 @@ fn read(name: &str) -> BTreeSet<String> {
     match name {
         "Sweeper" => reads(&["STACK_NAME", "TABLE_INSTANCES"]),
         "Api" => {
-            reads(&["STACK_NAME", "MASTER_KEY_ID", "LAUNCH_DEADLINE_S", "TENANT_CLAIM"]);
+            reads(&["STACK_NAME", "MASTER_KEY_ID", "LAUNCH_DEADLINE_S", "TENANT_CLAIM", "LIMITS"]);
             for step in STEPS.map(str::to_uppercase) {
                 for of in ["TABLE", "INBOX_URL", "DEAD_LETTERS_URL"] {
                     reads(&[&format!("{of}_{step}")]);
@@ -146,6 +146,7 @@ fn stands_for(function: &str, variable: &str) -> Value {
         "STACK_NAME" => reference("AWS::StackName".into()),
         "LAUNCH_DEADLINE_S" => reference("LaunchDeadlineS".into()),
         "TENANT_CLAIM" => reference("TenantClaim".into()),
+        "LIMITS" => reference("Limits".into()),
         "MASTER_KEY_ID" => json!({ "Fn::GetAtt": ["MasterKey", "Arn"] }),
         "RETRY_WAITS_S" => reference("RetryWaitsS".into()),
         "INBOX_URL" => reference(format!("{function}Inbox")),
@@ -268,12 +269,13 @@ pub(crate) fn rollback(plane: &Plane) -> Vec<String> {
 }
 
 /// What only hosts and operators ask. Everything else is for tenants too.
-const OF_HOSTS_AND_OPERATORS: [&str; 8] = [
+const OF_HOSTS_AND_OPERATORS: [&str; 9] = [
     "ANY /v1/dead-letters",
     "ANY /v1/dead-letters/{proxy+}",
     "ANY /v1/hosts/{host_id}",
     "ANY /v1/hosts/{host_id}/assignments",
     "ANY /v1/hosts/{host_id}/reports",
+    "ANY /v1/mode",
     "GET /v1/capacity",
     "GET /v1/hosts",
     "POST /v1/hosts",

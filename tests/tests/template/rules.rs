@@ -101,3 +101,17 @@ pub(crate) fn replays(plane: &Plane) -> Vec<String> {
         .map(|(id, ..)| format!("{id}: hears replays"))
         .collect()
 }
+
+pub(crate) fn fair_shares(plane: &Plane) -> Vec<String> {
+    let of_a_tenant = json!({ "MessageGroupId": "$.detail.metadata.tenant" });
+    let targets =
+        plane.all("AWS::Events::Rule").filter(|(_, rule)| !rule["EventPattern"].is_null());
+    let mut wrong: Vec<String> = targets
+        .filter(|(_, rule)| rule["Targets"][0]["SqsParameters"] != of_a_tenant)
+        .map(|(id, _)| format!("{id}: a tenant's messages are no group of their own"))
+        .collect();
+    // A group of a FIFO queue is handled one message after the other.
+    let fifo = plane.all("AWS::SQS::Queue").filter(|(_, queue)| queue["FifoQueue"] == true);
+    wrong.extend(fifo.map(|(id, _)| format!("{id}: is FIFO")));
+    wrong
+}

@@ -4,6 +4,7 @@
 mod hosts;
 mod instances;
 mod launch;
+mod limits;
 mod refusals;
 mod security;
 mod silence;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
-use eventplane_api::{Api, Options, router};
+use eventplane_api::{Api, LimitSettings, Limits, Options, router};
 use eventplane_capacity::Capacity;
 use eventplane_domain::{InstanceId, Millis, Tenant};
 use eventplane_engine::{
@@ -23,7 +23,7 @@ use eventplane_store::{
 };
 use http_body_util::BodyExt;
 use serde_json::Value;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tower::ServiceExt;
 
@@ -81,12 +81,16 @@ pub(crate) enum Trouble {
     AnswerLost,
     /// The writes are lost on their way to it, and nobody can tell.
     WriteLost,
+    /// So many more transactions meet another.
+    Contended(u32),
 }
 
 /// The store, in trouble or not.
 struct Failing {
     store: Arc<EmbeddedStore>,
     trouble: Mutex<Trouble>,
+    /// How often it was asked for something.
+    asked: AtomicUsize,
 }
 
 impl Failing {
@@ -94,6 +98,7 @@ impl Failing {
         *self.trouble.lock().expect("not poisoned")
     }
     fn up(&self) -> Result<&EmbeddedStore, StoreFault> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         if self.trouble() == Trouble::Down {
             return Err(StoreFault::new(FaultKind::Unavailable, "the disk is on fire"));
         }
@@ -117,6 +122,11 @@ impl Store for Failing {
         match self.trouble() {
             Trouble::None | Trouble::Down => self.up()?.transact(writes).await,
             Trouble::WriteLost => Err(unknown().into()),
+            Trouble::Contended(left) => {
+                let next = if left > 1 { Trouble::Contended(left - 1) } else { Trouble::None };
+                *self.trouble.lock().expect("not poisoned") = next;
+                Err(StoreFault::new(FaultKind::Conflict, "another has it").into())
+            }
             Trouble::AnswerLost => {
                 self.store.transact(writes).await?;
                 Err(unknown().into())
@@ -196,6 +206,18 @@ impl World {
     }
 
     pub(crate) fn with(options: Options) -> World {
+        World::under(options, Limits::off())
+    }
+
+    /// A world with one host, under these limits.
+    pub(crate) async fn limited(limits: &str) -> World {
+        let settings = LimitSettings::parse(limits).expect("limits");
+        let world = World::under(Options::default(), Limits::new(settings));
+        world.register("host-1").await;
+        world
+    }
+
+    pub(crate) fn under(options: Options, limits: Limits) -> World {
         let tables = [
             eventplane_instances::TABLE,
             eventplane_capacity::TABLE,
@@ -205,8 +227,11 @@ impl World {
             eventplane_handoff::TABLE,
         ];
         let store = Arc::new(EmbeddedStore::in_memory(&tables).expect("a store in memory"));
-        let failing =
-            Arc::new(Failing { store: store.clone(), trouble: Mutex::new(Trouble::None) });
+        let failing = Arc::new(Failing {
+            store: store.clone(),
+            trouble: Mutex::new(Trouble::None),
+            asked: AtomicUsize::new(0),
+        });
         let bus = Arc::new(Bus::default());
         let clock = Arc::new(Set(AtomicI64::new(NOW.0)));
         let chance = Arc::new(Seeded(Mutex::new(Dice::new(7))));
@@ -224,6 +249,7 @@ impl World {
             dead_letters: letters.clone(),
             master: master.clone(),
             options,
+            limits,
         });
         let token = Mutex::default();
         World { store, ports, letters, router, failing, master, bus, clock, token }
@@ -239,6 +265,11 @@ impl World {
 
     pub(crate) fn store_has(&self, trouble: Trouble) {
         *self.failing.trouble.lock().expect("not poisoned") = trouble;
+    }
+
+    /// How often the store was asked for something since anybody last looked.
+    pub(crate) fn store_was_asked(&self) -> usize {
+        self.failing.asked.swap(0, Ordering::Relaxed)
     }
 
     /// What was published since anybody last looked.

@@ -7,6 +7,7 @@
 //! at the next start, so neither publishing nor acknowledging waits for a disk. Dead letters are
 //! durable.
 
+mod fair;
 mod letters;
 mod options;
 mod queue;
@@ -25,6 +26,7 @@ use eventplane_domain::Millis;
 use eventplane_engine::{Clock, DeadLetter, DeadLetters, Dice, Fault, Handler, Publisher};
 use eventplane_events::{Entry, envelope};
 use eventplane_store::Store;
+use fair::tenant_of;
 use letters::Letters;
 use queue::{Message, Pending, Queue};
 use route::Router;
@@ -210,9 +212,11 @@ impl LocalBus {
         let number = self.published.fetch_add(1, Ordering::Relaxed);
         let seal = || envelope(entry, &format!("{:x}-{number:x}", now.0), time).into();
         let Some((body, inboxes)) = self.router.route(entry, seal) else { return };
+        let tenant: Arc<str> = tenant_of(&entry.detail).into();
         for inbox in inboxes {
             for _ in 0..self.copies() {
-                let message = Message { body: body.clone(), received: 0, letter: None };
+                let (body, tenant) = (body.clone(), tenant.clone());
+                let message = Message { body, tenant, received: 0, letter: None };
                 self.send(&self.shared.queues[inbox], message);
             }
         }
@@ -269,8 +273,10 @@ impl DeadLetters for LocalBus {
         if !self.shared.letters.redrive(id) {
             return Ok(false);
         }
-        let body = letter.body.into();
-        self.send(queue, Message { body, received: 0, letter: Some(letter.id) });
+        let tenant = tenant_of(&letter.body).into();
+        let message =
+            Message { body: letter.body.into(), tenant, received: 0, letter: Some(letter.id) };
+        self.send(queue, message);
         Ok(true)
     }
 }

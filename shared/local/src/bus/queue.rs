@@ -1,9 +1,10 @@
 //! A function's inbox: what waits, what is being handled, and who is to be woken.
 
 use super::BusOptions;
+use super::fair::Ready;
 use crate::wiring::Inbox;
 use eventplane_engine::Dice;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,6 +20,8 @@ const BACKOFF_FACTOR: u64 = 8;
 pub(super) struct Message {
     /// The event in its envelope.
     pub(super) body: Arc<str>,
+    /// Whose event it is.
+    pub(super) tenant: Arc<str>,
     /// How often it was delivered.
     pub(super) received: u32,
     /// The dead letter that it was, until it is handled.
@@ -66,7 +69,7 @@ pub(super) struct Queue {
 }
 
 struct State {
-    ready: VecDeque<Message>,
+    ready: Ready,
     /// Between two tries: by the moment of the next, and the order of arrival.
     later: BTreeMap<(Instant, u64), Message>,
     arrivals: u64,
@@ -105,7 +108,7 @@ impl Queue {
         pending: Arc<Pending>,
     ) -> Self {
         let state = State {
-            ready: VecDeque::new(),
+            ready: Ready::default(),
             later: BTreeMap::new(),
             arrivals: 0,
             in_flight: 0,
@@ -135,7 +138,7 @@ impl Queue {
     pub(super) fn put(&self, message: Message) {
         self.pending.count.fetch_add(1, Ordering::AcqRel);
         let mut state = self.lock();
-        state.ready.push_back(message);
+        state.ready.push(message);
         self.wake(state, 1);
     }
 
@@ -156,14 +159,10 @@ impl Queue {
         if state.is_stopped {
             return Next::Stop;
         }
-        let taken = match state.ready.len() {
-            0 => None,
-            _ if state.is_paused => None,
-            several if self.is_shuffled => {
-                let chosen = state.dice.below(several);
-                state.ready.swap_remove_back(chosen)
-            }
-            _ => state.ready.pop_front(),
+        let State { ready, dice, is_paused, .. } = &mut *state;
+        let taken = match is_paused {
+            true => None,
+            false => ready.pop(self.is_shuffled.then_some(dice)),
         };
         let Some(mut message) = taken else {
             state.idle += 1;
@@ -233,7 +232,7 @@ impl Queue {
                 break;
             }
             let message = entry.remove();
-            state.ready.push_back(message);
+            state.ready.push(message);
             visible += 1;
         }
         let next = state.later.first_key_value().map(|((moment, _), _)| *moment);
@@ -255,7 +254,7 @@ impl Queue {
         let mut state = self.lock();
         if broken.is_none() {
             let waiting = std::mem::take(&mut state.later);
-            state.ready.extend(waiting.into_values());
+            waiting.into_values().for_each(|message| state.ready.push(message));
         }
         state.broken = broken;
         let ready = state.ready.len();
