@@ -3,6 +3,7 @@
 use crate::claim::{claim, held, placement, receipt_key};
 use crate::host::{DIMENSION_NAMES, Host, HostState, Sizes};
 use crate::search::{Counts, Seen};
+use crate::why::instead;
 use eventplane_domain::receipt::{Ruling, rule};
 use eventplane_domain::{Launch, LaunchSpec, Reason, Step, Strategy, code};
 use eventplane_engine::{
@@ -102,7 +103,7 @@ fn release(facts: &Facts) -> Vec<Write> {
 
 /// Why a host does not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Unfit {
+pub(crate) enum Unfit {
     OtherZone,
     OtherModel,
     Draining,
@@ -110,7 +111,7 @@ enum Unfit {
     Short(usize),
 }
 
-fn fit(spec: &LaunchSpec, host: &Host, own: Sizes) -> Result<(), Unfit> {
+pub(crate) fn fit(spec: &LaunchSpec, host: &Host, own: Sizes) -> Result<(), Unfit> {
     if spec.zone.as_ref().is_some_and(|zone| *zone != host.zone) {
         return Err(Unfit::OtherZone);
     }
@@ -139,12 +140,16 @@ fn choose(spec: &LaunchSpec, seen: &Seen, facts: &Facts, dice: &mut Dice) -> Res
     let fitting: Vec<&Host> =
         hosts.iter().filter(|host| fit(spec, host, own(host)).is_ok()).collect();
     if fitting.is_empty() {
-        let told = match seen {
+        let (told, which) = match seen {
             Seen::All(hosts) => {
-                exact(hosts.iter().filter_map(|host| fit(spec, host, own(host)).err()))
+                let unfit = hosts.iter().filter_map(|host| fit(spec, host, own(host)).err());
+                (exact(unfit), "one host")
             }
-            Seen::Some(looked_at, counts) => by_class(counts, looked_at.len()),
+            Seen::Some(looked_at, counts) => {
+                (by_class(counts, looked_at.len()), "one of those tried")
+            }
         };
+        let told = told + &instead(spec, hosts, which);
         return Err(Reason::new(code::INSUFFICIENT_CAPACITY, told));
     }
     Ok(best(spec, hosts, &fitting, dice).clone())
