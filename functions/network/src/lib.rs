@@ -13,6 +13,7 @@ pub mod manage;
 pub mod routes;
 mod seed;
 pub mod subnets;
+pub mod why;
 
 pub use claim::lease;
 pub use decide::Facts;

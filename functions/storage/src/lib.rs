@@ -15,6 +15,7 @@ mod pools;
 mod tenant_key;
 #[cfg(test)]
 mod tests;
+pub mod why;
 
 pub use asked::{
     AskedVolume, DATA_DEVICES, Iops, VOLUME_TYPES, VOLUMES_MAX, VolumeType, launch_volumes,
