@@ -87,6 +87,11 @@ pub(crate) enum Verb {
         /// The instance's id.
         id: String,
     },
+    /// Show why an instance is pending or has failed, and what would run instead.
+    Why {
+        /// The instance's id.
+        id: String,
+    },
     /// Terminate instances.
     Terminate {
         /// Their ids.

@@ -20,6 +20,7 @@ mod tables;
 mod test_pattern;
 mod verbs;
 mod waterfall;
+mod why;
 
 #[cfg(test)]
 mod tests;
@@ -85,6 +86,7 @@ async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
         Verb::List(filters) => verbs::list(&client().await?, screen, filters).await,
         Verb::Describe { id } => verbs::describe(&client().await?, screen, id).await,
         Verb::Events { id } => verbs::events(&client().await?, screen, id).await,
+        Verb::Why { id } => why::why(&client().await?, screen, id).await,
         Verb::Terminate { ids, wait } => {
             verbs::terminate(&client().await?, screen, ids, wait).await
         }

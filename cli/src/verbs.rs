@@ -18,7 +18,7 @@ fn path_of(id: &str) -> Result<String, Problem> {
     Ok(encode(id))
 }
 
-fn instance_path(id: &str) -> Result<String, Problem> {
+pub(crate) fn instance_path(id: &str) -> Result<String, Problem> {
     Ok(format!("/v1/instances/{}", path_of(id)?))
 }
 

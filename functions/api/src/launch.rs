@@ -195,13 +195,14 @@ async fn answer_again(
 }
 
 /// What was asked for, resolved.
-struct Plan {
-    spec: LaunchSpec,
+pub(crate) struct Plan {
+    pub(crate) spec: LaunchSpec,
     count: u32,
     tags: BTreeMap<String, String>,
 }
 
-async fn plan(api: &Api, request: &LaunchRequest) -> Result<Plan, Refusal> {
+/// Checks a request, and resolves it.
+pub(crate) async fn plan(api: &Api, request: &LaunchRequest) -> Result<Plan, Refusal> {
     let name = request.instance_type.as_deref().ok_or_else(|| {
         let message = "missing field `instance_type`: a type of the catalogue, such as t3.micro";
         Refusal::invalid("MissingParameter", message).about("instance_type")

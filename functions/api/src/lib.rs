@@ -20,6 +20,7 @@ mod security;
 mod timeline;
 mod token;
 mod view;
+mod why;
 
 pub use catalogue::{InstanceType, instance_types};
 pub use error::Refusal;
@@ -110,6 +111,7 @@ pub fn router(api: Api) -> Router {
         .merge(launch::routes())
         .merge(instances::routes())
         .merge(timeline::routes())
+        .merge(why::routes())
         .merge(networks::routes())
         .merge(security::routes())
         .merge(hosts::routes())
