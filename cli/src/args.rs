@@ -109,6 +109,11 @@ pub(crate) enum Verb {
     Capacity,
     /// List instance types.
     Types,
+    /// Prove that free and held is total everywhere, or show who holds what.
+    Ledger {
+        #[command(subcommand)]
+        verb: LedgerVerb,
+    },
     /// List, show and redrive what functions could not handle.
     DeadLetters {
         #[command(subcommand)]
@@ -297,6 +302,15 @@ pub(crate) enum HostVerb {
         /// Its id.
         id: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LedgerVerb {
+    /// Check that every host, block of addresses and pool adds up, and that whoever is terminated
+    /// holds nothing; the exit code is 1 if not.
+    Check,
+    /// Show the open entries: who holds what, and since when.
+    Show,
 }
 
 #[derive(Debug, Subcommand)]

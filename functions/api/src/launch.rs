@@ -140,6 +140,7 @@ async fn launch(
 /// Gives a tenant what every tenant begins with, in the zones that there are: the one tenant of a
 /// plane has it since its first host.
 async fn welcome(api: &Api) -> Result<(), Refusal> {
+    eventplane_instances::tenants::enrol(&*api.ports.store, &api.options.tenant).await?;
     let zones = eventplane_capacity::fleet::summary(&*api.ports.store).await?;
     let zones: Vec<String> = zones.into_iter().map(|of| of.zone).collect();
     Ok(eventplane_network::seed(&*api.ports.store, &api.options.tenant, &zones).await?)

@@ -15,6 +15,7 @@ mod hosts;
 mod images;
 mod instances;
 mod launch;
+pub mod ledger;
 mod networks;
 mod security;
 mod timeline;
@@ -115,6 +116,7 @@ pub fn router(api: Api) -> Router {
         .merge(networks::routes())
         .merge(security::routes())
         .merge(hosts::routes())
+        .merge(ledger::routes())
         .merge(images::routes())
         .merge(agents::routes())
         .merge(dead_letters::routes())

@@ -7,6 +7,7 @@ mod claim;
 mod decide;
 pub mod fleet;
 mod host;
+pub mod ledger;
 mod search;
 pub mod why;
 

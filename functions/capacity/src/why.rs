@@ -17,7 +17,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How programs call the dimensions, and in which unit they miss.
-const DIMENSIONS: [(&str, &str); 4] =
+pub(crate) const DIMENSIONS: [(&str, &str); 4] =
     [("vcpus", "vCPUs"), ("memory", "MiB"), ("network", "Mbps"), ("gpus", "GPUs")];
 /// How many zones a sentence names.
 const ZONES_NAMED_MAX: usize = 3;

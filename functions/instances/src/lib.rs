@@ -3,6 +3,7 @@
 
 mod decide;
 mod record;
+pub mod tenants;
 
 pub use decide::{Facts, Instances};
 pub use record::{

@@ -8,6 +8,7 @@ pub mod blocks;
 pub mod claim;
 pub mod decide;
 pub mod groups;
+pub mod ledger;
 mod look;
 pub mod manage;
 pub mod routes;

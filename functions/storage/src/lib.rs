@@ -11,6 +11,7 @@ mod claim;
 mod decide;
 pub mod images;
 mod kept;
+pub mod ledger;
 mod pools;
 mod tenant_key;
 #[cfg(test)]

@@ -16,10 +16,10 @@ const PAGE_POOLS: usize = 12;
 /// How many pools a page of the list has.
 const LISTED_AT_ONCE: usize = 100;
 
-const FREE_GIB: &str = "free_gib";
-const FREE_IOPS: &str = "free_iops";
-const TOTAL_GIB: &str = "total_gib";
-const TOTAL_IOPS: &str = "total_iops";
+pub(crate) const FREE_GIB: &str = "free_gib";
+pub(crate) const FREE_IOPS: &str = "free_iops";
+pub(crate) const TOTAL_GIB: &str = "total_gib";
+pub(crate) const TOTAL_IOPS: &str = "total_iops";
 
 /// The size of one pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
