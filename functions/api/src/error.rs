@@ -24,7 +24,7 @@ pub struct Refusal {
 /// The kinds of errors, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Class {
+pub(crate) enum Class {
     Capacity,
     Quota,
     Throttled,
@@ -84,7 +84,8 @@ impl Refusal {
         Refusal::invalid(code, id.to_string()).about(field)
     }
 
-    fn class(&self) -> Class {
+    /// What kind of error it is.
+    pub(crate) fn class(&self) -> Class {
         match (self.status, self.code.as_str()) {
             (_, code) if code.starts_with("Insufficient") => Class::Capacity,
             (_, code) if code.ends_with("LimitExceeded") && code != "RequestLimitExceeded" => {
@@ -96,6 +97,13 @@ impl Refusal {
             (status, _) if status.is_server_error() => Class::Internal,
             _ => Class::Invalid,
         }
+    }
+
+    /// Whether repeating helps. A subnet that is full is the client's to change: EC2 has it among
+    /// the client's errors ("Error codes for the Amazon EC2 API", EC2 API reference).
+    pub(crate) fn retry(&self) -> bool {
+        matches!(self.class(), Class::Internal | Class::Throttled | Class::Capacity)
+            && self.code != "InsufficientFreeAddressesInSubnet"
     }
 
     fn hint(&self) -> &'static str {
@@ -123,8 +131,7 @@ impl Refusal {
 
     /// The answer's body.
     pub(crate) fn body(&self, request_id: &str) -> Vec<u8> {
-        let class = self.class();
-        let retry = matches!(class, Class::Internal | Class::Throttled | Class::Capacity);
+        let (class, retry) = (self.class(), self.retry());
         let (code, message, field) = (&self.code, &self.message, self.field.as_deref());
         let error = Shown { code, message, class, retry, field, hint: self.hint(), request_id };
         serde_json::to_vec(&Body { error }).expect("plain data")

@@ -47,8 +47,15 @@ async fn why(Caller(api): Caller, Path(id): Path<String>) -> Result<Json<Value>,
         let by = step.unwrap_or("the control plane");
         words.push(format!("it failed: {by} says {reason}"));
         let at = at.map(|at| rfc3339(at.0));
-        let failed =
-            json!({ "step": step, "code": reason.code, "message": reason.message, "at": at });
+        let refusal = Refusal::from(reason.clone());
+        let failed = json!({
+            "step": step,
+            "code": reason.code,
+            "message": reason.message,
+            "class": refusal.class(),
+            "retry": refusal.retry(),
+            "at": at,
+        });
         answer.insert("failed".to_owned(), failed);
     } else {
         words.push(match &whole.record.reason {
