@@ -142,46 +142,56 @@ fn block_of(shown: &Value) -> (String, String, u32, u32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_without_a_receipt_and_a_receipt_without_its_lease_are_named() {
+async fn a_lease_without_a_receipt_is_named_and_put_right_it_balances() {
     let site = Site::with_hosts(3).await;
     let shown = running(&site).await;
-    let (subnet, id) = (text(&shown, "/subnet_id"), text(&shown, "/instance_id"));
     let (partition, sort, block, slot) = block_of(&shown);
     let other = (slot + 1) % 30 + 1;
     let key = || Key::new("network", partition.clone(), sort.clone());
     let nobody = "i-0000000000000000a";
     let lease = vec![Update::set(format!("s{other}"), nobody), Update::add("n", 1)];
-    let name = format!("{subnet} block {block}");
+    let name = format!("{} block {block}", text(&shown, "/subnet_id"));
     let words = format!("is leased to {nobody}, whose receipt does not hold it");
-    finds(&site, vec![Write::update(key(), lease)], &[("addresses", &name, &words, Some(nobody))])
-        .await;
+    let right = ("addresses", &name[..], &words[..], Some(nobody));
+    finds(&site, vec![Write::update(key(), lease)], &[right]).await;
     let back = vec![Update::remove(format!("s{other}")), Update::add("n", -1)];
     plant(&site, vec![Write::update(key(), back)]).await;
     balances(&site, "it was put right").await;
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_without_its_lease_is_named_and_leases_that_are_counted_wrong() {
+    let site = Site::with_hosts(3).await;
+    let shown = running(&site).await;
+    let id = text(&shown, "/instance_id");
+    let (partition, sort, block, slot) = block_of(&shown);
+    let key = || Key::new("network", partition.clone(), sort.clone());
+    let name = format!("{} block {block}", text(&shown, "/subnet_id"));
     let free = vec![Update::remove(format!("s{slot}")), Update::add("n", -1)];
     let words = format!("is leased to nobody, and the receipt of {id} holds it");
-    finds(&site, vec![Write::update(key(), free)], &[("addresses", &name, &words, Some(id))]).await;
+    let right = ("addresses", &name[..], &words[..], Some(id));
+    finds(&site, vec![Write::update(key(), free)], &[right]).await;
     let again = vec![Update::set(format!("s{slot}"), id), Update::add("n", 2)];
     let right = ("addresses", &name[..], "it counts 2 leases, and has 1", None);
     finds(&site, vec![Write::update(key(), again)], &[right]).await;
-    plant(&site, vec![Write::update(key(), vec![Update::add("n", -1)])]).await;
-    balances(&site, "it was put right").await;
+}
 
-    // One address in two receipts.
-    let second = running(&site).await;
-    let receipt = receipt_key("network", text(&second, "/instance_id"));
-    let held =
-        site.plane.store().get(&receipt_key("network", id)).await.expect("read").expect("one");
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_in_two_receipts_is_named_with_both() {
+    let site = Site::with_hosts(3).await;
+    let (first, second) = (running(&site).await, running(&site).await);
+    let (first, other) = (text(&first, "/instance_id"), text(&second, "/instance_id"));
+    let held = site.plane.store().get(&receipt_key("network", first)).await;
+    let held = held.expect("read").expect("a receipt");
     let same = ["ip", "subnet", "cidr"].map(|name| Update::set(name, held[name].clone()));
-    let (_, _, of_second, _) = block_of(&second);
-    let lost = format!("{} block {of_second}", text(&second, "/subnet_id"));
-    plant(&site, vec![Write::update(receipt, same.to_vec())]).await;
-    let report = check(&site).await;
-    let told = report["imbalances"].to_string();
-    let twice =
-        format!("is leased to {id}, and the receipt of {} holds it", text(&second, "/instance_id"));
-    assert!(told.contains(&twice) && told.contains(&lost), "{report:#}");
+    let (_, _, block, _) = block_of(&second);
+    plant(&site, vec![Write::update(receipt_key("network", other), same.to_vec())]).await;
+    let told = check(&site).await["imbalances"].to_string();
+    let twice = format!("is leased to {first}, and the receipt of {other} holds it");
+    assert!(told.contains(&twice), "{told}");
+    let lost = format!("{} block {block}", text(&second, "/subnet_id"));
+    let words = format!("is leased to {other}, whose receipt does not hold it");
+    assert!(told.contains(&lost) && told.contains(&words), "{told}");
 }
 
 fn receipt_key(table: &'static str, id: &str) -> Key {

@@ -20,6 +20,9 @@ use serde_json::{Map, Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+/// How many of the things that a launch names may be left out, and once more to see what is left.
+const MENDED_MAX: usize = 3;
+
 pub(crate) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(why))
 }
@@ -159,16 +162,25 @@ async fn analysis(
         network: eventplane_network::why::look(store, tenant, spec, now).await?,
         storage: eventplane_storage::why::look(store).await?,
     };
-    let (trees, mut words, fits) = grounds.trees(&bound, open);
+    let (mut trees, mut words, mut fits) = grounds.trees(&bound, open);
+    let is_pending = whole.state() == State::Pending;
+    let is_new = !whole.record.has_run;
+    let mended = if is_new && !is_pending { mended(api, whole).await? } else { Mended::of(spec) };
+    if let Some(refusal) = &mended.refused {
+        fits = false;
+        words.push(format!("its request would be refused now: {}", refusal.message));
+        let Refusal { code, message, field, .. } = refusal;
+        let refused = json!({ "code": code, "message": message, "field": field });
+        trees.insert("request".to_owned(), refused);
+    }
     answer.insert("tree".to_owned(), Value::Object(trees));
     answer.insert("fits_now".to_owned(), json!(fits));
     let mut suggestions = Vec::new();
-    let is_pending = whole.state() == State::Pending;
     if fits && !is_pending {
         let again = if whole.state() == State::Stopped { "starts" } else { "is asked for" };
         words.push(format!("now it would fit, if it {again} again"));
-    } else if !fits && !whole.record.has_run {
-        suggestions = suggested(api, whole, &grounds).await?;
+    } else if !fits && is_new {
+        suggestions = suggested(api, whole, &grounds, mended).await?;
         words.extend(suggestions.first().map(|first| {
             format!("it would run so: {}", first["words"].as_str().unwrap_or_default())
         }));
@@ -177,8 +189,55 @@ async fn analysis(
     Ok(words)
 }
 
+/// A launch without what it names and what is gone by now.
+struct Mended {
+    spec: LaunchSpec,
+    words: Vec<String>,
+    /// Why its request would be refused as it was.
+    refused: Option<Refusal>,
+}
+
+impl Mended {
+    fn of(spec: &LaunchSpec) -> Mended {
+        Mended { spec: spec.clone(), words: vec![], refused: None }
+    }
+}
+
+/// Asks whether the launch's request would still be taken, and leaves out groups and a role that
+/// would be refused.
+async fn mended(api: &Api, whole: &Whole) -> Result<Mended, Refusal> {
+    let mut mended = Mended::of(&whole.record.spec);
+    for _ in 0..MENDED_MAX {
+        let request = json!(request_of(whole, &mended.spec));
+        let Ok(launch) = serde_json::from_value::<LaunchRequest>(request) else { break };
+        let Err(refusal) = plan(api, &launch).await else { break };
+        if refusal.status.is_server_error() {
+            return Err(refusal);
+        }
+        let field = refusal.field.clone();
+        mended.refused.get_or_insert(refusal);
+        match field.as_deref() {
+            Some("security_group_ids") => {
+                mended.words.push("with the default security group".to_owned());
+                mended.spec.security_group_ids.clear();
+            }
+            Some("role") => {
+                mended.words.push("without its role".to_owned());
+                mended.spec.role = None;
+            }
+            _ => break,
+        }
+    }
+    Ok(mended)
+}
+
 /// The suggestions whose requests would be taken: each is checked as a launch is.
-async fn suggested(api: &Api, whole: &Whole, grounds: &Grounds) -> Result<Vec<Value>, Refusal> {
+async fn suggested(
+    api: &Api,
+    whole: &Whole,
+    grounds: &Grounds,
+    mended: Mended,
+) -> Result<Vec<Value>, Refusal> {
     let spec = &whole.record.spec;
     let architecture = catalogue::find(&spec.instance_type).map(|kind| kind.architecture);
     let kinds: Vec<&InstanceType> = catalogue::instance_types()
@@ -187,7 +246,7 @@ async fn suggested(api: &Api, whole: &Whole, grounds: &Grounds) -> Result<Vec<Va
         .collect();
     let asked = request_of(whole, spec);
     let mut kept = Vec::new();
-    for suggestion in suggest::suggest(spec, grounds, &kinds) {
+    for suggestion in suggest::suggest(mended.spec, mended.words, grounds, &kinds) {
         let request = request_of(whole, &suggestion.spec);
         let Ok(launch) = serde_json::from_value::<LaunchRequest>(json!(request)) else { continue };
         match plan(api, &launch).await {

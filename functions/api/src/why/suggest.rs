@@ -62,23 +62,24 @@ impl Draft {
     }
 }
 
-/// What would run: with one change if there is such a thing, otherwise with two, or three. `kinds`
-/// are the types that the launch's image is made for.
+/// What would run: with one change if there is such a thing, otherwise with two, or three. `words`
+/// says what was left out already; `kinds` are the types that the launch's image is made for.
 pub(super) fn suggest(
-    spec: &LaunchSpec,
+    spec: LaunchSpec,
+    words: Vec<String>,
     grounds: &Grounds,
     kinds: &[&InstanceType],
 ) -> Vec<Suggestion> {
-    let asked = Draft { spec: spec.clone(), words: vec![], changed: [false; 3] };
+    let asked = Draft { spec, words, changed: [false; 3] };
     let mut kept: Vec<Suggestion> = Vec::new();
     let mut drafts = vec![asked.clone()];
     let mut running: Vec<Draft> = asked.running(grounds).into_iter().collect();
     for _ in asked.changed {
-        drafts = drafts.iter().flat_map(|draft| draft.next(grounds, kinds)).collect();
-        running.extend(drafts.iter().filter_map(|draft| draft.running(grounds)));
         if !running.is_empty() {
             break;
         }
+        drafts = drafts.iter().flat_map(|draft| draft.next(grounds, kinds)).collect();
+        running.extend(drafts.iter().filter_map(|draft| draft.running(grounds)));
     }
     let least = running.iter().map(|draft| draft.words.len()).min().unwrap_or(0);
     running.retain(|draft| draft.words.len() == least);
