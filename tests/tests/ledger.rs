@@ -1,7 +1,8 @@
 //! The ledger over HTTP: it balances whatever happens, and what is planted is found and named.
 
 use axum::http::{Method, StatusCode};
-use eventplane_domain::{InstanceId, Tenant};
+use eventplane_domain::{HostId, InstanceId, Tenant};
+use eventplane_handoff::assignment_key;
 use eventplane_store::{Key, Store, Update, Write};
 use eventplane_tests::site::Site;
 use serde_json::{Value, json};
@@ -264,6 +265,20 @@ async fn what_is_terminated_and_holds_something_is_named_with_what_it_holds() {
     plant(&site, vec![broken]).await;
     let told = check(&site).await["imbalances"].to_string();
     assert!(told.contains("cannot be read") && told.contains("2 vCPUs are neither"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_assignment_that_outlives_its_instance_is_named_with_its_host() {
+    let site = Site::with_hosts(3).await;
+    let shown = running(&site).await;
+    let (host, id) = (text(&shown, "/placement/host"), text(&shown, "/instance_id"));
+    let (of, instance) = (HostId::parse(host), InstanceId::parse(id));
+    let key = assignment_key(&of.expect("a host"), &Tenant::local(), &instance.expect("an id"));
+    let item = site.plane.store().get(&key).await.expect("read").expect("an assignment");
+    site.terminate(id).await;
+    site.until(id, "terminated").await;
+    let words = format!("it is terminated and holds an assignment of {host}");
+    finds(&site, vec![Write::put(key, item)], &[("instance", id, &words, Some(id))]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

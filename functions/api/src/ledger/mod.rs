@@ -25,14 +25,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use tokio::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// How often what does not balance is read again before it is said.
 pub const TRIES_MAX: u32 = 6;
-/// The pause before the first of these, in milliseconds; each is twice the one before. Together
-/// they are longer than an index of DynamoDB usually lags behind its table.
+/// How often each time, until it is the same before and after its holders were read: what many
+/// launches use at once changes often.
+const LOOKS_MAX: u32 = 16;
+/// The pause before the first of these tries, in milliseconds; each is twice the one before.
+/// Together they are longer than an index of DynamoDB usually lags behind its table.
 const PAUSE_MS: u64 = 30;
+/// How long is looked again, in seconds: on AWS an answer has 15.
+const PATIENCE_S: u64 = 9;
 /// How old an instance may be that an index did not show yet, in milliseconds.
 const NEW_MS: i64 = 10_000;
 
@@ -111,9 +117,10 @@ pub async fn examine(ports: &Ports, tenant: &Tenant) -> Result<Report, Fault> {
     let moved = before.differing(&reading.pots).into_iter().map(Of::Pot);
     let off = balance(&reading).into_iter().map(|one| one.of);
     let mut doubts: BTreeMap<Of, Vec<Imbalance>> =
-        moved.chain(off).map(|of| (of, vec![])).collect();
+        moved.chain(off).map(|of| (of.clone(), vec![unproved(of)])).collect();
+    let end = Instant::now() + Duration::from_secs(PATIENCE_S);
     for tried in 1..=TRIES_MAX {
-        if doubts.is_empty() {
+        if doubts.is_empty() || Instant::now() >= end {
             break;
         }
         tokio::time::sleep(Duration::from_millis(PAUSE_MS << (tried - 1))).await;
@@ -122,8 +129,11 @@ pub async fn examine(ports: &Ports, tenant: &Tenant) -> Result<Report, Fault> {
             reading.read_accounts(store).await?;
         }
         for of in doubts.keys().cloned().collect::<Vec<_>>() {
+            if Instant::now() >= end {
+                break;
+            }
             let found = match &of {
-                Of::Pot(pot) => pot_again(ports, &mut reading, pot).await?,
+                Of::Pot(pot) => pot_still(ports, &mut reading, pot).await?,
                 Of::Account(who) => account_again(store, &reading, who).await?,
             };
             match found {
@@ -136,6 +146,20 @@ pub async fn examine(ports: &Ports, tenant: &Tenant) -> Result<Report, Fault> {
     let imbalances: Vec<Imbalance> = doubts.into_values().flatten().collect();
     let read = Counts::of(&reading, ports.clock.now());
     Ok(Report { balances: imbalances.is_empty(), imbalances, read })
+}
+
+/// Reads a pot again until it stands still: what is off. `None` if it never does.
+async fn pot_still(
+    ports: &Ports,
+    reading: &mut Reading,
+    pot: &Pot,
+) -> Result<Option<Vec<Imbalance>>, Fault> {
+    for _ in 0..LOOKS_MAX {
+        if let Some(off) = pot_again(ports, reading, pot).await? {
+            return Ok(Some(off));
+        }
+    }
+    Ok(None)
 }
 
 /// Reads a pot again, between two looks at which it is the same: what is off. `None` if it changed.
@@ -195,10 +219,9 @@ fn unproved(of: Of) -> Imbalance {
         Of::Pot(Pot::Shard(name)) => ("pool", name.clone()),
         Of::Account((_, id)) => ("instance", id.to_string()),
     };
-    let message = format!(
-        "it changed while it was read, {TRIES_MAX} times and once more, so nothing is proved of it: \
-         check again"
-    );
+    let message =
+        "it changed each time that it was read, or the time was over: nothing is proved of it";
+    let message = message.to_owned();
     Imbalance { what, id, message, owners: vec![], of }
 }
 
