@@ -88,6 +88,11 @@ pub(crate) enum Verb {
         /// The instance's id.
         id: String,
     },
+    /// Show why an instance is pending or has failed, and what would run instead.
+    Why {
+        /// The instance's id.
+        id: String,
+    },
     /// Start stopped instances, where there is room in their zones.
     Start {
         /// Their ids.
@@ -135,6 +140,11 @@ pub(crate) enum Verb {
     Capacity,
     /// List instance types.
     Types,
+    /// Prove that free and held is total everywhere, or show who holds what.
+    Ledger {
+        #[command(subcommand)]
+        verb: LedgerVerb,
+    },
     /// List, show and redrive what functions could not handle.
     DeadLetters {
         #[command(subcommand)]
@@ -355,6 +365,15 @@ pub(crate) enum ModeVerb {
     },
     /// Give the mode back to the rules, which leave it step by step.
     Auto,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LedgerVerb {
+    /// Check that every host, block of addresses and pool adds up, and that whoever is terminated
+    /// holds nothing; the exit code is 1 if not.
+    Check,
+    /// Show the open entries: who holds what, and since when.
+    Show,
 }
 
 #[derive(Debug, Subcommand)]

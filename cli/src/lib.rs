@@ -9,6 +9,7 @@ mod cost;
 mod demo;
 #[cfg(feature = "aws")]
 mod kept;
+mod ledger;
 mod lifecycle;
 mod limits;
 mod problem;
@@ -22,6 +23,7 @@ mod tables;
 mod test_pattern;
 mod verbs;
 mod waterfall;
+mod why;
 
 #[cfg(test)]
 mod tests;
@@ -87,6 +89,7 @@ async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
         Verb::List(filters) => verbs::list(&client().await?, screen, filters).await,
         Verb::Describe { id } => verbs::describe(&client().await?, screen, id).await,
         Verb::Events { id } => verbs::events(&client().await?, screen, id).await,
+        Verb::Why { id } => why::why(&client().await?, screen, id).await,
         Verb::Start { ids, wait } => {
             let start = lifecycle::Change::Start;
             lifecycle::change(&client().await?, screen, start, ids, Some(wait)).await
@@ -107,6 +110,7 @@ async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
         Verb::Hosts { verb } => verbs::hosts(&client().await?, screen, verb.as_ref()).await,
         Verb::Capacity => verbs::capacity(&client().await?, screen).await,
         Verb::Types => verbs::types(&client().await?, screen).await,
+        Verb::Ledger { verb } => ledger::ledger(&client().await?, screen, verb).await,
         Verb::DeadLetters { verb } => verbs::letters(&client().await?, screen, verb).await,
         Verb::Limits => limits::limits(&client().await?, screen).await,
         Verb::Mode { verb } => limits::mode(&client().await?, screen, verb.as_ref()).await,

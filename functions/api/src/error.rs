@@ -26,7 +26,7 @@ pub struct Refusal {
 /// The kinds of errors, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Class {
+pub(crate) enum Class {
     Capacity,
     Quota,
     Throttled,
@@ -93,7 +93,8 @@ impl Refusal {
         Refusal::invalid(code, id.to_string()).about(field)
     }
 
-    fn class(&self) -> Class {
+    /// What kind of error it is.
+    pub(crate) fn class(&self) -> Class {
         match (self.status, self.code.as_str()) {
             (_, code) if code.starts_with("Insufficient") => Class::Capacity,
             (_, code) if code.ends_with("LimitExceeded") && code != "RequestLimitExceeded" => {
@@ -104,6 +105,17 @@ impl Refusal {
             (StatusCode::CONFLICT, _) => Class::Conflict,
             (status, _) if status.is_server_error() => Class::Internal,
             _ => Class::Invalid,
+        }
+    }
+
+    /// Whether repeating helps. A subnet that is full is the client's to change: EC2 has it among
+    /// the client's errors ("Error codes for the Amazon EC2 API", EC2 API reference).
+    pub(crate) fn retry(&self) -> bool {
+        match self.class() {
+            Class::Internal => true,
+            Class::Capacity => self.code != "InsufficientFreeAddressesInSubnet",
+            Class::Throttled => self.status.is_server_error(),
+            _ => false,
         }
     }
 
@@ -135,12 +147,7 @@ impl Refusal {
 
     /// The answer's body.
     pub(crate) fn body(&self, request_id: &str) -> Vec<u8> {
-        let class = self.class();
-        let retry = match class {
-            Class::Internal | Class::Capacity => true,
-            Class::Throttled => self.status.is_server_error(),
-            _ => false,
-        };
+        let (class, retry) = (self.class(), self.retry());
         let (code, message, field) = (&self.code, &self.message, self.field.as_deref());
         let error = Shown { code, message, class, retry, field, hint: self.hint(), request_id };
         serde_json::to_vec(&Body { error }).expect("plain data")

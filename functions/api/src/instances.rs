@@ -131,17 +131,17 @@ async fn list(
 
 /// Whether a text can be the end of a page of the tenant's instances: a store may take another for a
 /// bug of ours.
-fn is_end_of_a_page(end: &str, tenant: &Tenant) -> bool {
+pub(crate) fn is_end_of_a_page(end: &str, tenant: &Tenant) -> bool {
     let of = |id: &InstanceId| format!("{id}\0{}\0record", tenant.partition(id));
     let id = end.split('\0').next().and_then(|id| InstanceId::parse(id).ok());
     id.is_some_and(|id| of(&id) == end)
 }
 
 /// A page's end as a text that any address can hold.
-fn hex(text: &str) -> String {
+pub(crate) fn hex(text: &str) -> String {
     text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
-fn unhex(text: &str) -> Option<String> {
+pub(crate) fn unhex(text: &str) -> Option<String> {
     if !text.is_ascii() || !text.len().is_multiple_of(2) {
         return None;
     }

@@ -147,6 +147,7 @@ async fn launch(
 /// Gives a tenant what every tenant begins with, in the zones that there are: the one tenant of a
 /// plane has it since its first host.
 async fn welcome(api: &Api) -> Result<(), Refusal> {
+    eventplane_instances::tenants::enrol(&*api.ports.store, &api.options.tenant).await?;
     let zones = eventplane_capacity::fleet::summary(&*api.ports.store).await?;
     let zones: Vec<String> = zones.into_iter().map(|of| of.zone).collect();
     Ok(eventplane_network::seed(&*api.ports.store, &api.options.tenant, &zones).await?)
@@ -202,13 +203,14 @@ async fn answer_again(
 }
 
 /// What was asked for, resolved.
-struct Plan {
-    spec: LaunchSpec,
+pub(crate) struct Plan {
+    pub(crate) spec: LaunchSpec,
     count: u32,
     tags: BTreeMap<String, String>,
 }
 
-async fn plan(api: &Api, request: &LaunchRequest) -> Result<Plan, Refusal> {
+/// Checks a request, and resolves it.
+pub(crate) async fn plan(api: &Api, request: &LaunchRequest) -> Result<Plan, Refusal> {
     let name = request.instance_type.as_deref().ok_or_else(|| {
         let message = "missing field `instance_type`: a type of the catalogue, such as t3.micro";
         Refusal::invalid("MissingParameter", message).about("instance_type")

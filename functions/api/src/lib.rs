@@ -15,6 +15,7 @@ mod hosts;
 mod images;
 mod instances;
 mod launch;
+pub mod ledger;
 mod lifecycle;
 mod limits;
 mod networks;
@@ -22,6 +23,7 @@ mod security;
 mod timeline;
 mod token;
 mod view;
+mod why;
 
 pub use catalogue::{InstanceType, instance_types};
 pub use error::Refusal;
@@ -116,9 +118,11 @@ pub fn router(api: Api) -> Router {
         .merge(instances::routes())
         .merge(lifecycle::routes())
         .merge(timeline::routes())
+        .merge(why::routes())
         .merge(networks::routes())
         .merge(security::routes())
         .merge(hosts::routes())
+        .merge(ledger::routes())
         .merge(images::routes())
         .merge(agents::routes())
         .merge(dead_letters::routes())

@@ -92,7 +92,7 @@ impl Whole {
     }
 
     /// The steps that a launch waits for.
-    fn awaits(&self) -> Vec<&'static str> {
+    pub(crate) fn awaits(&self) -> Vec<&'static str> {
         let generation = self.record.progress.generation;
         let answered = |receipt: &Option<Receipt>| {
             receipt.as_ref().is_some_and(|receipt| {

@@ -33,7 +33,7 @@ pub fn placement(receipt: &Receipt) -> Option<Placement> {
 
 /// How much room the receipt holds.
 #[must_use]
-pub(crate) fn held(receipt: &Receipt) -> Option<Sizes> {
+pub fn held(receipt: &Receipt) -> Option<Sizes> {
     Sizes::read(&receipt.claim, HELD)
 }
 

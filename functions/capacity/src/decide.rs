@@ -3,6 +3,7 @@
 use crate::claim::{avoided, claim, held, home, kept, placement, receipt_key};
 use crate::host::{DIMENSION_NAMES, Host, HostState, Sizes};
 use crate::search::{Counts, Seen};
+use crate::why::instead;
 use eventplane_domain::receipt::{Ruling, rule};
 use eventplane_domain::{HostId, Launch, LaunchSpec, Reason, Step, Strategy, code};
 use eventplane_engine::{
@@ -48,7 +49,7 @@ pub(crate) fn decide(event: &Event, facts: &Facts, moment: Moment<'_>) -> Decisi
         Ruling::Decide => match (&event.data, &facts.seen) {
             (Data::InstanceRequested(requested), Some(seen)) => {
                 let spec = at_home(&requested.spec, before);
-                match choose(&spec, seen, &avoided(before), moment.dice) {
+                match choose(&spec, seen, before, moment.dice) {
                     Ok(host) => reserve(event, requested, facts, &host, moment),
                     Err(reason) => refuse(event, key, before, now, Step::Capacity, reason),
                 }
@@ -110,7 +111,7 @@ pub(crate) fn at_home<'s>(spec: &'s LaunchSpec, before: Option<&Receipt>) -> Cow
 
 /// Why a host does not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Unfit {
+pub(crate) enum Unfit {
     OtherZone,
     OtherModel,
     Draining,
@@ -120,7 +121,7 @@ enum Unfit {
     Short(usize),
 }
 
-fn fit(spec: &LaunchSpec, host: &Host, avoided: &[HostId]) -> Result<(), Unfit> {
+pub(crate) fn fit(spec: &LaunchSpec, host: &Host, avoided: &[HostId]) -> Result<(), Unfit> {
     if spec.zone.as_ref().is_some_and(|zone| *zone != host.zone) {
         return Err(Unfit::OtherZone);
     }
@@ -145,21 +146,28 @@ fn fit(spec: &LaunchSpec, host: &Host, avoided: &[HostId]) -> Result<(), Unfit> 
 fn choose(
     spec: &LaunchSpec,
     seen: &Seen,
-    avoided: &[HostId],
+    before: Option<&Receipt>,
     dice: &mut Dice,
 ) -> Result<Host, Reason> {
+    let avoided = &avoided(before)[..];
     let hosts = match seen {
         Seen::All(hosts) | Seen::Some(hosts, _) => hosts,
     };
     let fitting: Vec<&Host> =
         hosts.iter().filter(|host| fit(spec, host, avoided).is_ok()).collect();
     if fitting.is_empty() {
-        let told = match seen {
+        let (told, which) = match seen {
             Seen::All(hosts) => {
-                exact(hosts.iter().filter_map(|host| fit(spec, host, avoided).err()))
+                let unfit = hosts.iter().filter_map(|host| fit(spec, host, avoided).err());
+                (exact(unfit), "one host")
             }
-            Seen::Some(looked_at, counts) => by_class(counts, looked_at.len()),
+            Seen::Some(looked_at, counts) => {
+                (by_class(counts, looked_at.len()), "one of those tried")
+            }
         };
+        // What has had a place cannot go elsewhere for another one.
+        let instead = || instead(spec, hosts, which);
+        let told = if home(before).is_none() { told + &instead() } else { told };
         return Err(Reason::new(code::INSUFFICIENT_CAPACITY, told));
     }
     Ok(best(spec, hosts, &fitting, dice).clone())

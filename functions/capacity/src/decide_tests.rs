@@ -143,7 +143,8 @@ fn hosts_with_gpus_are_kept_for_those_who_need_them() {
     check(hosts(), spec(16), "gpu");
     let gpus = |model: &str| Some(GpuNeed { model: model.to_owned(), count: 1 });
     check(hosts(), LaunchSpec { gpus: gpus("T4"), ..spec(2) }, "gpu");
-    let none = "2 hosts: 2 without GPUs of the model (counted host by host)";
+    let none = "2 hosts: 2 without GPUs of the model (counted host by host); the largest room free on \
+                one host is 60 vCPUs and 97.6 GiB, 4 T4 in a";
     check(hosts(), LaunchSpec { gpus: gpus("H100"), ..spec(2) }, none);
 }
 
@@ -153,8 +154,12 @@ fn a_refusal_counts_why() {
     hosts.extend([host("b1", "b", 60, None), host("b2", "b", 60, None)]);
     hosts.push(Host { state: HostState::Draining, ..host("d", "a", 60, None) });
     let wanted = LaunchSpec { zone: Some("a".to_owned()), ..spec(2) };
-    let why = "12 hosts: 9 short of vCPUs, 2 in other zones, 1 draining (counted host by host)";
-    check(hosts, wanted, why);
+    let why = "12 hosts: 9 short of vCPUs, 2 in other zones, 1 draining (counted host by host); it \
+               would fit in b";
+    check(hosts.clone(), wanted.clone(), why);
+    let why = "12 hosts: 11 short of vCPUs, 1 draining (counted host by host); the largest room free \
+               on one host is 60 vCPUs and 97.6 GiB in b";
+    check(hosts, LaunchSpec { zone: None, ..spec(61) }, why);
     check(vec![], spec(2), "no hosts are registered: start an agent on one");
 }
 

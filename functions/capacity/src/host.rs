@@ -57,7 +57,9 @@ impl Sizes {
         let (a, b) = (self.each(), other.each());
         Sizes::of(std::array::from_fn(|d| with(a[d], b[d])))
     }
-    pub(crate) fn plus(self, other: Sizes) -> Sizes {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Sizes) -> Sizes {
         self.zip(other, |a, b| a.saturating_add(b))
     }
     pub(crate) fn minus(self, other: Sizes) -> Sizes {

@@ -1,16 +1,18 @@
 //! Capacity finds a host for a launch and reserves the room on it.
 //!
 //! `search` decides where to look, `decide` which of the hosts seen is taken, and `host` how its
-//! room changes; `fleet` is what people do with hosts.
+//! room changes; `fleet` is what people do with hosts, and `why` what they are told of them.
 
 mod claim;
 mod decide;
 pub mod fleet;
 mod host;
+pub mod ledger;
 mod search;
 pub mod seen;
+pub mod why;
 
-pub use claim::{placement, receipt_key};
+pub use claim::{held, placement, receipt_key};
 pub use decide::Facts;
 pub use search::{Counts, Seen};
 

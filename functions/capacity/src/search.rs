@@ -57,11 +57,11 @@ pub struct Counts {
 }
 
 /// The hosts of one zone, GPU model and shard, counted by class.
-struct Directory<'f> {
-    zone: &'f str,
-    model: &'f str,
+pub(crate) struct Directory<'f> {
+    pub(crate) zone: &'f str,
+    pub(crate) model: &'f str,
     shard: u64,
-    counts: Item,
+    pub(crate) counts: Item,
 }
 
 impl Directory<'_> {
@@ -92,7 +92,7 @@ pub(crate) async fn search(
     let Some(fleet) = fleet else { return Ok(Seen::All(vec![])) };
     let hosts = fleet.number(HOSTS).unwrap_or(0);
     if hosts <= LOOK_AT_ALL {
-        return all(store).await;
+        return Ok(Seen::All(all(store).await?));
     }
     let need = Sizes::needed(spec);
     let least = class_that_fits(need).unwrap_or(CLASS_MAX + 1);
@@ -103,7 +103,7 @@ pub(crate) async fn search(
         let perhaps = |directory: &Directory| directory.may_fit_from(need)..least;
         let (cell, limit) = match pick(&directories, surely, spec.strategy, dice) {
             Some(cell) => (cell, SURE),
-            None if hosts <= EXACT_UP_TO => return all(store).await,
+            None if hosts <= EXACT_UP_TO => return Ok(Seen::All(all(store).await?)),
             None => match pick(&directories, perhaps, spec.strategy, dice) {
                 Some(cell) => (cell, PERHAPS),
                 None => return Ok(Seen::Some(vec![], counts)),
@@ -118,11 +118,12 @@ pub(crate) async fn search(
     Err(Fault::Other(message.to_owned()))
 }
 
-async fn all(store: &dyn Store) -> Result<Seen, Fault> {
+/// Every host of a fleet of up to [`EXACT_UP_TO`].
+pub(crate) async fn all(store: &dyn Store) -> Result<Vec<Host>, Fault> {
     let limit = usize::try_from(EXACT_UP_TO).unwrap_or(usize::MAX);
     let roster = store.query(&Query::partition(crate::TABLE.name, ROSTER, limit)).await?;
     let ids = roster_ids(roster.items.iter().map(|(key, _)| key));
-    Ok(Seen::All(read_hosts(store, &ids).await?))
+    read_hosts(store, &ids).await
 }
 
 fn is_right(spec: &LaunchSpec, zone: &str, model: &str) -> bool {
@@ -135,8 +136,23 @@ async fn directories<'f>(
     spec: &LaunchSpec,
     fleet: &'f Item,
 ) -> Result<Vec<Directory<'f>>, Fault> {
-    let places: Vec<(&str, &str, u64)> = groups(fleet)
-        .filter(|(zone, model, _)| is_right(spec, zone, model))
+    directories_of(store, groups(fleet).filter(|(zone, model, _)| is_right(spec, zone, model)))
+        .await
+}
+
+/// The directories of the whole fleet.
+pub(crate) async fn directories_of_all<'f>(
+    store: &dyn Store,
+    fleet: &'f Item,
+) -> Result<Vec<Directory<'f>>, Fault> {
+    directories_of(store, groups(fleet)).await
+}
+
+async fn directories_of<'f>(
+    store: &dyn Store,
+    groups: impl Iterator<Item = (&'f str, &'f str, i64)>,
+) -> Result<Vec<Directory<'f>>, Fault> {
+    let places: Vec<(&str, &str, u64)> = groups
         .flat_map(|(zone, model, _)| (0..SHARDS).map(move |shard| (zone, model, shard)))
         .collect();
     let keys: Vec<Key> =

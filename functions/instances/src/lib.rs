@@ -7,6 +7,7 @@ mod nudge;
 mod quota;
 mod record;
 mod request;
+pub mod tenants;
 
 pub use decide::{ENDING_DEADLINE_MS, Facts, Instances};
 pub use mode::{Standing, mode_key};

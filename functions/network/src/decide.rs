@@ -6,7 +6,7 @@ use crate::groups::{self, GROUPS_PER_INTERFACE_MAX, Group};
 use crate::subnets::{Subnet, Subnets};
 use crate::{receipt_key, routes};
 use eventplane_domain::receipt::{Ruling, rule};
-use eventplane_domain::{Launch, Millis, Network, Reason, Step, code};
+use eventplane_domain::{Launch, LaunchSpec, Millis, Network, Reason, Step, code};
 use eventplane_engine::{
     Decision, Dice, Moment, Receipt, TakesOn, ask_of, give_back, publish_again, refuse,
     refuse_late, take,
@@ -92,9 +92,9 @@ fn lease(
     if let Some(held) = held {
         return Ok((Lease { groups, ..held }, vec![]));
     }
-    let subnet = subnet_of(launch, &facts.subnets)?;
+    let subnet = subnet_of(&launch.spec, &launch.placement.zone, &facts.subnets)?;
     let (cidr, subnet_id) = (subnet.cidr_block, subnet.subnet_id.as_str());
-    let (block, slot) = match place_wanted(launch, subnet)? {
+    let (block, slot) = match place_wanted(&launch.spec, subnet)? {
         Some(place) => wanted(subnet, place, &facts.blocks, moment.now)?,
         None => free(subnet, facts, moment.dice, moment.now)?,
     };
@@ -127,10 +127,13 @@ fn guard(named: &[String], held: Option<&Lease>, found: &[Group]) -> Result<(), 
 }
 
 /// The subnet that a launch goes to: the one that it names, or its zone's default subnet.
-pub(crate) fn subnet_of<'a>(launch: &Launch, subnets: &'a Subnets) -> Result<&'a Subnet, Reason> {
-    let zone = &launch.placement.zone;
+pub(crate) fn subnet_of<'a>(
+    spec: &LaunchSpec,
+    zone: &str,
+    subnets: &'a Subnets,
+) -> Result<&'a Subnet, Reason> {
     let not_found = |message| Reason::new(code::SUBNET_NOT_FOUND, message);
-    let Some(wanted) = &launch.spec.subnet_id else {
+    let Some(wanted) = &spec.subnet_id else {
         return subnets.default_of(zone).ok_or_else(|| {
             not_found(format!("zone {zone} has no default subnet: name a subnet of that zone"))
         });
@@ -138,7 +141,7 @@ pub(crate) fn subnet_of<'a>(launch: &Launch, subnets: &'a Subnets) -> Result<&'a
     let subnet = subnets
         .find(wanted)
         .ok_or_else(|| not_found(format!("there is no subnet {wanted}, or it is being deleted")))?;
-    if subnet.zone != *zone {
+    if subnet.zone != zone {
         return Err(not_found(format!(
             "the subnet {wanted} lies in zone {}, and the instance was placed in zone {zone}: ask \
              for both in one zone",
@@ -149,8 +152,8 @@ pub(crate) fn subnet_of<'a>(launch: &Launch, subnets: &'a Subnets) -> Result<&'a
 }
 
 /// Where the private address stands that the launch asks for, if it asks for one.
-pub(crate) fn place_wanted(launch: &Launch, subnet: &Subnet) -> Result<Option<Place>, Reason> {
-    let Some(wanted) = &launch.spec.private_ip else { return Ok(None) };
+pub(crate) fn place_wanted(spec: &LaunchSpec, subnet: &Subnet) -> Result<Option<Place>, Reason> {
+    let Some(wanted) = &spec.private_ip else { return Ok(None) };
     let (id, cidr) = (&subnet.subnet_id, subnet.cidr_block);
     let invalid = |message| Reason::new(code::INVALID_ADDRESS, message);
     let address: Ipv4Addr = wanted
@@ -169,7 +172,7 @@ pub(crate) fn place_wanted(launch: &Launch, subnet: &Subnet) -> Result<Option<Pl
 }
 
 /// The block and the slot of the address that is wanted, if it is free.
-fn wanted<'a>(
+pub(crate) fn wanted<'a>(
     subnet: &Subnet,
     place: Place,
     seen: &'a [Block],

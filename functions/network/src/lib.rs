@@ -8,11 +8,13 @@ pub mod blocks;
 pub mod claim;
 pub mod decide;
 pub mod groups;
+pub mod ledger;
 mod look;
 pub mod manage;
 pub mod routes;
 mod seed;
 pub mod subnets;
+pub mod why;
 
 pub use claim::lease;
 pub use decide::Facts;

@@ -64,7 +64,9 @@ async fn take(event: &Event, launch: &Launch, look: Look<'_>) -> Result<Facts, F
     let held = facts.receipt.as_ref().and_then(Lease::held);
     let subnet = match &held {
         Some(lease) => facts.subnets.find_any(&lease.subnet_id).cloned(),
-        None => decide::subnet_of(launch, &facts.subnets).ok().cloned(),
+        None => {
+            decide::subnet_of(&launch.spec, &launch.placement.zone, &facts.subnets).ok().cloned()
+        }
     };
     let order = match &subnet {
         Some(subnet) if held.is_none() => order(launch, subnet, look.dice, look.lost),
@@ -81,7 +83,7 @@ async fn take(event: &Event, launch: &Launch, look: Look<'_>) -> Result<Facts, F
 /// In which order blocks are looked at: only the one of the address that is wanted, or all from a
 /// random one on, those that a race was just lost for last.
 fn order(launch: &Launch, subnet: &Subnet, dice: &mut Dice, lost: &[Failed]) -> Vec<u32> {
-    match decide::place_wanted(launch, subnet) {
+    match decide::place_wanted(&launch.spec, subnet) {
         Err(_) => return vec![],
         Ok(Some(place)) => return vec![place.block],
         Ok(None) => {}

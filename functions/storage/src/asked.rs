@@ -95,7 +95,8 @@ pub fn launch_volumes(image: &Image, asked: &[AskedVolume]) -> Result<Vec<Volume
         if volumes.len() == VOLUMES_MAX {
             let message =
                 format!("an instance has at most {VOLUMES_MAX} volumes, its root included");
-            return Err(Reason::new("VolumeLimitExceeded", message));
+            // "Error codes for the Amazon EC2 API": `VolumeLimitExceeded` is of all volumes.
+            return Err(Reason::new("AttachmentLimitExceeded", message));
         }
         let device = match one.device.as_deref() {
             Some(device) => device,
@@ -315,6 +316,6 @@ mod tests {
         let volumes = launch_volumes(image, &full).expect("good");
         assert_eq!(volumes.last().map(|volume| &volume.device[..]), Some("/dev/sdp"));
         let reason = launch_volumes(image, &vec![sized(1); VOLUMES_MAX]).expect_err("too many");
-        assert_eq!(reason.code, "VolumeLimitExceeded");
+        assert_eq!(reason.code, "AttachmentLimitExceeded");
     }
 }

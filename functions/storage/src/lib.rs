@@ -11,10 +11,12 @@ mod claim;
 mod decide;
 pub mod images;
 mod kept;
+pub mod ledger;
 mod pools;
 mod tenant_key;
 #[cfg(test)]
 mod tests;
+pub mod why;
 
 pub use asked::{
     AskedVolume, DATA_DEVICES, Iops, VOLUME_TYPES, VOLUMES_MAX, VolumeType, launch_volumes,

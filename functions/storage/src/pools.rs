@@ -10,14 +10,16 @@ use std::collections::BTreeMap;
 pub const SHARDS: u8 = 8;
 /// The partition that lists the pools: its sort keys are `<zone>/<type>`.
 const LIST: &str = "@pools";
-/// How many pools a page of the list has, and so how many shards one read fetches: 12 times 8
-/// stays below the 100 keys that `BatchGetItem` takes (DynamoDB API reference).
+/// How many pools' shards one read fetches: 12 times 8 stays below the 100 keys that `BatchGetItem`
+/// takes (DynamoDB API reference).
 const PAGE_POOLS: usize = 12;
+/// How many pools a page of the list has.
+const LISTED_AT_ONCE: usize = 100;
 
-const FREE_GIB: &str = "free_gib";
-const FREE_IOPS: &str = "free_iops";
-const TOTAL_GIB: &str = "total_gib";
-const TOTAL_IOPS: &str = "total_iops";
+pub(crate) const FREE_GIB: &str = "free_gib";
+pub(crate) const FREE_IOPS: &str = "free_iops";
+pub(crate) const TOTAL_GIB: &str = "total_gib";
+pub(crate) const TOTAL_IOPS: &str = "total_iops";
 
 /// The size of one pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,17 +236,24 @@ fn new_pool(zone: &str, volume_type: &str, size: PoolSize) -> Vec<Write> {
 /// A fault of the store.
 pub async fn pools(store: &dyn Store) -> Result<Vec<PoolState>, Fault> {
     let mut all = Vec::new();
-    let mut query = Query::partition(TABLE.name, LIST, PAGE_POOLS);
+    for page in listed(store).await?.chunks(PAGE_POOLS) {
+        all.extend(states(store, page.to_vec()).await?);
+    }
+    Ok(all)
+}
+
+/// The pools that there are: zone and volume type.
+pub(crate) async fn listed(store: &dyn Store) -> Result<Vec<(String, String)>, Fault> {
+    let mut all = Vec::new();
+    let mut query = Query::partition(TABLE.name, LIST, LISTED_AT_ONCE);
     loop {
         let page = store.query(&query).await?;
-        let mut page_pools = Vec::with_capacity(page.items.len());
         for (_, item) in &page.items {
             let (Some(zone), Some(volume_type)) = (item.text("zone"), item.text("type")) else {
                 return Err(corrupt(format!("not a pool in the list of pools: {:?}", item.keys())));
             };
-            page_pools.push((zone.to_owned(), volume_type.to_owned()));
+            all.push((zone.to_owned(), volume_type.to_owned()));
         }
-        all.extend(states(store, page_pools).await?);
         match page.next {
             Some(next) => query.after = Some(next),
             None => return Ok(all),

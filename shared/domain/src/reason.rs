@@ -62,7 +62,7 @@ pub mod code {
     pub const LAUNCH_TIMEOUT: &str = "Server.LaunchTimeout";
     /// Ours: an operator said that the host is dead.
     pub const HOST_DEAD: &str = "Server.HostDead";
-    pub const INSUFFICIENT_ADDRESSES: &str = "Server.InsufficientFreeAddressesInSubnet";
+    pub const INSUFFICIENT_ADDRESSES: &str = "Client.InsufficientFreeAddressesInSubnet";
     pub const ADDRESS_IN_USE: &str = "Client.InvalidIPAddress.InUse";
     pub const INVALID_ADDRESS: &str = "Client.InvalidIPAddress";
     pub const SUBNET_NOT_FOUND: &str = "Client.InvalidSubnetID.NotFound";

@@ -269,13 +269,15 @@ pub(crate) fn rollback(plane: &Plane) -> Vec<String> {
 }
 
 /// What only hosts and operators ask. Everything else is for tenants too.
-const OF_HOSTS_AND_OPERATORS: [&str; 9] = [
+const OF_HOSTS_AND_OPERATORS: [&str; 11] = [
     "ANY /v1/dead-letters",
     "ANY /v1/dead-letters/{proxy+}",
     "ANY /v1/hosts/{host_id}",
     "ANY /v1/hosts/{host_id}/assignments",
     "ANY /v1/hosts/{host_id}/reports",
     "ANY /v1/mode",
+    "ANY /v1/ledger",
+    "ANY /v1/ledger/{proxy+}",
     "GET /v1/capacity",
     "GET /v1/hosts",
     "POST /v1/hosts",

@@ -62,11 +62,12 @@ fn needed(function: &str) -> Grants {
                 grant(&mut grants, &format!("{step}DeadLetters"), &looks);
                 grant(&mut grants, &format!("{step}Inbox"), &["sqs:SendMessage"]);
             }
-            for of in ["Capacity", "Network", "Storage", "Security", "Handoff"] {
+            for of in ["Capacity", "Network", "Storage", "Security", "Handoff", "Instances"] {
                 table(&mut grants, &format!("{of}Table"), &["Query"]);
             }
             table(&mut grants, "SecurityTable/index/by_role", &["Query"]);
             table(&mut grants, "InstancesTable/index/by_tenant", &["Query"]);
+            table(&mut grants, "InstancesTable/index/open", &["Query"]);
         }
         step => {
             table(&mut grants, &format!("{step}Table"), &READ);

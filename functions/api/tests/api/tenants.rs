@@ -37,7 +37,14 @@ async fn what_runs_the_plane_is_for_no_tenant() {
     let world = shared_plane().await;
     for token in [Some("acme"), None] {
         becomes(&world, Some(token));
-        for path in ["/v1/hosts", "/v1/hosts/host-1", "/v1/capacity", "/v1/dead-letters"] {
+        for path in [
+            "/v1/hosts",
+            "/v1/hosts/host-1",
+            "/v1/capacity",
+            "/v1/dead-letters",
+            "/v1/ledger",
+            "/v1/ledger/entries",
+        ] {
             let answer = world.get(path).await;
             let error = (answer.status.as_u16(), answer.error("code"), answer.error("class"));
             assert_eq!(error, (403, "UnauthorizedOperation", "auth"), "{path}");
@@ -48,6 +55,35 @@ async fn what_runs_the_plane_is_for_no_tenant() {
     }
     becomes(&world, None);
     world.get("/v1/hosts/host-1").await.with(200);
+}
+
+#[tokio::test]
+async fn the_ledger_has_the_entries_of_all_tenants_page_by_page() {
+    let world = shared_plane().await;
+    for name in ["acme", "umbrella"] {
+        becomes(&world, Some(Some(name)));
+        world.launch(&json!({ "instance_type": "t3.micro", "count": 2 })).await;
+        world.hand_off().await;
+    }
+    becomes(&world, None);
+    let report = world.get("/v1/ledger").await.with(200);
+    assert_eq!((&report["balances"], &report["imbalances"]), (&json!(true), &json!([])));
+    let read = &report["read"];
+    let right = (&json!(3), &json!(4), &json!(4));
+    assert_eq!((&read["tenants"], &read["instances"], &read["leased"]), right, "default is one");
+    let mut path = "/v1/ledger/entries".to_owned();
+    let mut owners = Vec::new();
+    loop {
+        let page = world.get(&path).await.with(200);
+        let entries = page["entries"].as_array().expect("entries").clone();
+        owners.extend(entries.iter().map(|one| one["owner"]["tenant"].to_string()));
+        match page["next"].as_str() {
+            Some(next) => path = format!("/v1/ledger/entries?next={next}"),
+            None => break,
+        }
+    }
+    let of = |name: &str| owners.iter().filter(|owner| owner.contains(name)).count();
+    assert_eq!((of("acme"), of("umbrella"), owners.len()), (8, 8, 16), "two of four steps each");
 }
 
 #[tokio::test]

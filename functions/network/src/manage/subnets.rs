@@ -10,6 +10,7 @@ use crate::subnets::{PREFIX, SUBNETS_MAX, Subnet, Subnets, add, change, key};
 use eventplane_domain::{Millis, Reason, Tenant};
 use eventplane_engine::{Fault, Ports};
 use eventplane_store::{Store, TRANSACTION_WRITES_MAX, Value, Write};
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 /// The largest and the smallest subnet: 65,536 and 16 addresses.
@@ -314,18 +315,20 @@ async fn count(
     subnet: &Subnet,
     now: Millis,
 ) -> Result<Addresses, Fault> {
-    let usable = blocks::usable_addresses(subnet.cidr_block);
-    let (mut leased, mut resting) = (0, 0);
-    for block in read_blocks(store, tenant, subnet).await? {
-        leased += u32::try_from(block.held()).unwrap_or(0);
-        resting += block.resting(subnet.cidr_block, now).count() as u32;
-    }
+    Ok(addresses(subnet.cidr_block, &read_blocks(store, tenant, subnet).await?, now))
+}
+
+/// Counts how the addresses of all of a subnet's blocks stand.
+pub(crate) fn addresses(cidr: Ipv4Net, all: &[Block], now: Millis) -> Addresses {
+    let usable = blocks::usable_addresses(cidr);
+    let leased = all.iter().map(|block| u32::try_from(block.held()).unwrap_or(0)).sum();
+    let resting = all.iter().map(|block| block.resting(cidr, now).count() as u32).sum();
     let free = usable.saturating_sub(leased + resting);
-    Ok(Addresses { usable, leased, resting, free })
+    Addresses { usable, leased, resting, free }
 }
 
 /// All blocks of the subnet that were ever used.
-pub(super) async fn read_blocks(
+pub(crate) async fn read_blocks(
     store: &dyn Store,
     tenant: &Tenant,
     subnet: &Subnet,
@@ -341,7 +344,7 @@ pub(super) async fn read_blocks(
     Ok(seen)
 }
 
-pub(super) async fn read(store: &dyn Store, tenant: &Tenant) -> Result<Subnets, Fault> {
+pub(crate) async fn read(store: &dyn Store, tenant: &Tenant) -> Result<Subnets, Fault> {
     Subnets::read(store.get(&key(tenant)).await?.as_ref())
 }
 
