@@ -12,7 +12,7 @@ use axum::serve::ListenerExt;
 use eventplane_agent::{Fleet, FleetOptions, InProcess, JournalError};
 use eventplane_api::{Api, Options};
 use eventplane_domain::Tenant;
-use eventplane_engine::{Chance, Clock, Fault, Ports};
+use eventplane_engine::{Chance, Clock, Fault, Handler, Ports};
 use eventplane_engine::{OsChance, SystemClock};
 use eventplane_keys::{LocalMasterKey, MasterKey};
 use eventplane_local::bus::{BusOptions, LocalBus};
@@ -115,6 +115,19 @@ impl Plane {
     /// # Errors
     /// [`StartError`] says what cannot be used.
     pub async fn start(options: PlaneOptions) -> Result<Plane, StartError> {
+        let deadline_ms = options.launch_deadline_ms;
+        Plane::start_with(options, |ports, master| handlers(ports, master, deadline_ms)).await
+    }
+
+    /// The same with functions of the caller's making, such as another version of a step beside the
+    /// one that there is.
+    ///
+    /// # Errors
+    /// [`StartError`] says what cannot be used.
+    pub async fn start_with(
+        options: PlaneOptions,
+        functions: impl FnOnce(&Ports, &Arc<dyn MasterKey>) -> Vec<Arc<dyn Handler>>,
+    ) -> Result<Plane, StartError> {
         let chance: Arc<dyn Chance> = Arc::new(OsChance::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (store, master) = open(&options, &chance)?;
@@ -128,12 +141,14 @@ impl Plane {
         let listener = listener.map_err(|error| StartError::Listen(options.listen, error))?;
         let address =
             listener.local_addr().map_err(|error| StartError::Listen(options.listen, error))?;
-        bus.start(handlers(&ports, &master, options.launch_deadline_ms));
+        bus.restore_breakers().await?;
+        bus.start(functions(&ports, &master));
         eventplane_sweeper::republish_open(&ports).await?;
         let router = eventplane_api::router(Api {
             ports: ports.clone(),
             waiter: store.clone(),
             dead_letters: bus.clone(),
+            breakers: bus.clone(),
             master,
             options: Options {
                 tenant,

@@ -4,6 +4,7 @@
 mod hosts;
 mod instances;
 mod launch;
+mod operators;
 mod refusals;
 mod security;
 mod tenants;

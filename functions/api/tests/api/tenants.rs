@@ -37,7 +37,9 @@ async fn what_runs_the_plane_is_for_no_tenant() {
     let world = shared_plane().await;
     for token in [Some("acme"), None] {
         becomes(&world, Some(token));
-        for path in ["/v1/hosts", "/v1/hosts/host-1", "/v1/capacity", "/v1/dead-letters"] {
+        for path in
+            ["/v1/hosts", "/v1/hosts/host-1", "/v1/capacity", "/v1/dead-letters", "/v1/breakers"]
+        {
             let answer = world.get(path).await;
             let error = (answer.status.as_u16(), answer.error("code"), answer.error("class"));
             assert_eq!(error, (403, "UnauthorizedOperation", "auth"), "{path}");
@@ -45,6 +47,8 @@ async fn what_runs_the_plane_is_for_no_tenant() {
         world.put("/v1/hosts/host-1", &json!({ "state": "dead" })).await.with(403);
         world.get("/v1/hosts/host-1/assignments").await.with(403);
         world.post("/v1/dead-letters/redrive", &json!({})).await.with(403);
+        world.post("/v1/dead-letters/purge", &json!({})).await.with(403);
+        world.put("/v1/breakers/network", &json!({ "state": "open" })).await.with(403);
     }
     becomes(&world, None);
     world.get("/v1/hosts/host-1").await.with(200);
