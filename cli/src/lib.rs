@@ -5,10 +5,12 @@
 mod args;
 mod body;
 mod client;
+mod confirm;
 mod cost;
 mod demo;
 #[cfg(feature = "aws")]
 mod kept;
+mod operate;
 mod problem;
 mod purge;
 mod reach;
@@ -91,6 +93,7 @@ async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
         Verb::Hosts { verb } => verbs::hosts(&client().await?, screen, verb.as_ref()).await,
         Verb::Capacity => verbs::capacity(&client().await?, screen).await,
         Verb::Types => verbs::types(&client().await?, screen).await,
+        Verb::Breaker { verb } => operate::breaker(&client().await?, screen, verb).await,
         Verb::DeadLetters { verb } => verbs::letters(&client().await?, screen, verb).await,
         Verb::Audit { id } => verbs::audit(&client().await?, screen, id).await,
         Verb::TestPattern { pattern, event } => {
