@@ -12,6 +12,9 @@ use std::io::BufRead;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// How many dead letters the API lists at most.
+const LISTED_MAX: usize = 100;
+
 pub(crate) async fn breaker(
     client: &Client,
     screen: &mut Screen,
@@ -77,10 +80,10 @@ pub(crate) async fn purge(
     let letters = client.list(&path, "dead_letters").await?;
     let mut purged = 0;
     if !letters.is_empty() {
-        let count = letters.len();
-        let oldest = text_at(&letters[0], "reason");
+        let (count, oldest) = (letters.len(), text_at(&letters[0], "reason"));
+        let more = if count < LISTED_MAX { "" } else { " or more" };
         screen.aside(format!(
-            "of {function}, for ever: {count} dead letters, or more than a list shows; the oldest: {oldest}"
+            "of {function}, for ever: {count} dead letters{more}; the oldest: {oldest}"
         ));
         let mut person = person();
         let typed = person.as_mut().map(|person| person as &mut dyn BufRead);

@@ -1,12 +1,15 @@
 //! Breakers: a function's events wait while its breaker is open, and everything else goes on.
 
 use axum::http::{Method, StatusCode};
-use eventplane_domain::Tenant;
+use eventplane_domain::{Millis, Tenant};
+use eventplane_engine::{Clock, Ports};
+use eventplane_instances::NUDGE_AFTER_MS;
 use eventplane_local::bus::BusOptions;
 use eventplane_plane::PlaneOptions;
 use eventplane_tests::books::Books;
 use eventplane_tests::site::{Site, options};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The books at rest.
@@ -175,6 +178,37 @@ async fn every_function_with_an_inbox_has_a_breaker_that_holds_launches_and_lets
         site.terminate(&id).await;
         site.until(&id, "terminated").await;
     }
+    books(&site).await.check_nothing_is_held();
+    no_letters(&site).await;
+    site.plane.shutdown().await;
+}
+
+/// A clock that runs ahead.
+struct Ahead(Arc<dyn Clock>, i64);
+
+impl Clock for Ahead {
+    fn now(&self) -> Millis {
+        self.0.now().plus(self.1)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launch_that_waits_past_its_deadline_is_undone_as_far_as_the_breaker_lets_it() {
+    let site = Site::start(PlaneOptions { launch_deadline_ms: 2_000, ..options(3) }).await;
+    set(&site, "network", "open").await;
+    let id = site.launch_micro().await;
+    until_it_awaits(&site, &id, "network").await;
+    tokio::time::sleep(Duration::from_millis(2_001)).await;
+    let ports = site.plane.ports().clone();
+    let clock = Arc::new(Ahead(ports.clock.clone(), NUDGE_AFTER_MS));
+    eventplane_sweeper::sweep(&Ports { clock, ..ports }).await.expect("swept");
+    while holds(&read(&site).await, &id) != [false; 4] {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let state = site.get(&format!("/v1/instances/{id}")).await["state"].clone();
+    assert_eq!(state, "shutting-down", "network has not answered");
+    set(&site, "network", "closed").await;
+    site.until(&id, "terminated").await;
     books(&site).await.check_nothing_is_held();
     no_letters(&site).await;
     site.plane.shutdown().await;
