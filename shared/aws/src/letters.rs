@@ -394,6 +394,10 @@ fn letter(of: &Queues, message: &Message) -> DeadLetter {
 }
 
 #[cfg(test)]
+#[path = "letters_tests.rs"]
+mod by_the_many;
+
+#[cfg(test)]
 pub(crate) mod tests {
     use super::*;
 
