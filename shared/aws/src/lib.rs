@@ -5,6 +5,7 @@
 //! the ports that it is given here.
 
 mod backoff;
+#[cfg(feature = "breakers")]
 mod breakers;
 mod bus;
 mod config;
@@ -17,6 +18,7 @@ mod shell;
 mod store;
 mod world;
 
+#[cfg(feature = "breakers")]
 pub use breakers::MappingBreakers;
 pub use bus::EventBridge;
 pub use config::config;

@@ -1,5 +1,6 @@
 //! The world of one function: its ports, connected to what the template gave it.
 
+#[cfg(feature = "breakers")]
 use crate::breakers::{Mapping, MappingBreakers};
 use crate::config::config;
 use crate::letters::{OwnQueues, Queues, SqsDeadLetters};
@@ -92,6 +93,7 @@ impl World {
     ///
     /// # Errors
     /// A setting that is missing.
+    #[cfg(feature = "breakers")]
     pub fn breakers(&self) -> Result<MappingBreakers, SettingError> {
         let mapping = |(function, id): (String, String)| {
             let inbox = ENVIRONMENT.of("INBOX_URL", &function)?;
