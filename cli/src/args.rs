@@ -12,6 +12,10 @@ use std::path::PathBuf;
 pub(crate) const ENDPOINT: &str = "http://127.0.0.1:7878";
 /// The port of `up`, unless told otherwise.
 pub(crate) const PORT: u16 = 7878;
+/// How many dead letters are redriven in a second, unless told otherwise.
+const REDRIVEN_PER_S: u32 = 20;
+/// As many as the API takes on with one request.
+const REDRIVEN_PER_S_MAX: i64 = 1_000;
 /// The most simulated hosts of one process.
 const HOSTS_MAX: i64 = 100_000;
 /// The zones of simulated hosts, unless told otherwise.
@@ -145,7 +149,12 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: LedgerVerb,
     },
-    /// List, show and redrive what functions could not handle.
+    /// List breakers; open one, so that its function's events wait, or close it.
+    Breaker {
+        #[command(subcommand)]
+        verb: BreakerVerb,
+    },
+    /// List, show, redrive and purge what functions could not handle.
     DeadLetters {
         #[command(subcommand)]
         verb: LetterVerb,
@@ -389,7 +398,7 @@ pub(crate) enum LetterVerb {
         /// Its id.
         id: String,
     },
-    /// Deliver one to its function again, or all.
+    /// Deliver one to its function again, or all that there are now.
     #[command(group = clap::ArgGroup::new("which").required(true))]
     Redrive {
         /// Its id.
@@ -398,6 +407,38 @@ pub(crate) enum LetterVerb {
         /// All of them.
         #[arg(long, group = "which")]
         all: bool,
+        /// Only those of this function.
+        #[arg(long, requires = "all", conflicts_with = "id")]
+        function: Option<String>,
+        /// How many a second at most.
+        #[arg(long, default_value_t = REDRIVEN_PER_S, requires = "all", conflicts_with = "id",
+            value_parser = clap::value_parser!(u32).range(1..=REDRIVEN_PER_S_MAX))]
+        rate: u32,
+    },
+    /// Remove all of one function for ever.
+    Purge {
+        /// The function.
+        #[arg(long)]
+        function: String,
+        /// The function's name once more, instead of typing it: for scripts.
+        #[arg(long, value_name = "FUNCTION")]
+        yes_purge: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BreakerVerb {
+    /// List breakers, and how many messages wait for each function.
+    List,
+    /// Open one: its function gets no events, which wait and are not lost.
+    Open {
+        /// The function, such as network.
+        function: String,
+    },
+    /// Close one: what has waited is handed out at a limited rate.
+    Close {
+        /// The function.
+        function: String,
     },
 }
 

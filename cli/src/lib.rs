@@ -5,6 +5,7 @@
 mod args;
 mod body;
 mod client;
+mod confirm;
 mod cost;
 mod demo;
 #[cfg(feature = "aws")]
@@ -12,6 +13,7 @@ mod kept;
 mod ledger;
 mod lifecycle;
 mod limits;
+mod operate;
 mod problem;
 mod purge;
 mod reach;
@@ -111,6 +113,7 @@ async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
         Verb::Capacity => verbs::capacity(&client().await?, screen).await,
         Verb::Types => verbs::types(&client().await?, screen).await,
         Verb::Ledger { verb } => ledger::ledger(&client().await?, screen, verb).await,
+        Verb::Breaker { verb } => operate::breaker(&client().await?, screen, verb).await,
         Verb::DeadLetters { verb } => verbs::letters(&client().await?, screen, verb).await,
         Verb::Limits => limits::limits(&client().await?, screen).await,
         Verb::Mode { verb } => limits::mode(&client().await?, screen, verb.as_ref()).await,

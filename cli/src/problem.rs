@@ -112,6 +112,7 @@ impl Refusal {
             "InvalidInstanceType" => "`eventplane types` lists the types",
             "InvalidHostID.NotFound" => "`eventplane hosts` lists the hosts",
             "InvalidInstanceID.NotFound" => "`eventplane list` lists the instances",
+            "InvalidFunction.NotFound" => "`eventplane breaker list` lists the functions",
             "InvalidDeadLetterID.NotFound" => "`eventplane dead-letters list` lists them",
             _ => return self.hint.as_deref(),
         };

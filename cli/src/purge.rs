@@ -18,17 +18,16 @@ pub(crate) use with_aws::purge;
 #[cfg(feature = "aws")]
 mod with_aws {
     use super::{Problem, Purge, Screen};
+    use crate::confirm::{Owner, confirm, person};
     use crate::kept::{Account, Kept, Key};
     use serde_json::json;
-    use std::io::{BufRead, IsTerminal};
+    use std::io::BufRead;
 
     /// `purge`: looks, tells, asks, and deletes.
     pub(crate) async fn purge(asked: &Purge, screen: &mut Screen) -> Result<(), Problem> {
         let account = Account::from_environment().await?;
-        let stdin = std::io::stdin();
-        // Whoever pipes something in has read nothing of what is about to go.
-        let mut typed = stdin.is_terminal().then(|| stdin.lock());
-        let typed = typed.as_mut().map(|stdin| stdin as &mut dyn BufRead);
+        let mut person = person();
+        let typed = person.as_mut().map(|person| person as &mut dyn BufRead);
         run(&account, asked, typed, screen).await
     }
 
@@ -70,7 +69,8 @@ mod with_aws {
             return Ok(());
         }
         show(screen, asked, region, &kept);
-        confirm(stack, asked.yes_delete.as_deref(), typed, screen)?;
+        let owner = Owner { kind: "stack", name: stack, option: "--yes-delete" };
+        confirm(owner, asked.yes_delete.as_deref(), typed, screen)?;
         delete(account, asked, &kept, &new, screen).await
     }
 
@@ -103,36 +103,6 @@ mod with_aws {
             1024..1_048_576 => format!("{} KiB", bytes / 1024),
             _ => format!("{} MiB", bytes / 1_048_576),
         }
-    }
-
-    /// Goes on only if the stack's name was given once more, or is typed now.
-    fn confirm(
-        stack: &str,
-        given: Option<&str>,
-        typed: Option<&mut dyn BufRead>,
-        screen: &mut Screen,
-    ) -> Result<(), Problem> {
-        let said = match (given, typed) {
-            (Some(name), _) => name.to_owned(),
-            (None, None) => {
-                let message = format!(
-                    "nobody can be asked here, so nothing is deleted; `--yes-delete {stack}` says \
-                     that it is meant"
-                );
-                return Err(Problem::Input(message));
-            }
-            (None, Some(typed)) => {
-                screen.aside(format!("type the name of the stack to delete this: {stack}"));
-                let mut line = String::new();
-                let read = typed.read_line(&mut line);
-                read.map_err(|error| Problem::Input(format!("nothing could be read: {error}")))?;
-                line.trim_end_matches(['\r', '\n']).to_owned()
-            }
-        };
-        if said == stack {
-            return Ok(());
-        }
-        Err(Problem::Input(format!("`{said}` is not `{stack}`: nothing was deleted")))
     }
 
     async fn delete(

@@ -259,8 +259,10 @@ const STATES: [&str; 3] = ["STATE", "BEFORE", "NOW"];
 fn ink_of_state(state: &str) -> Ink {
     match state {
         "running" | "active" => Ink::Green,
-        "pending" | "stopping" | "shutting-down" | "draining" => Ink::Yellow,
-        "dead" => Ink::Red,
+        "pending" | "stopping" | "shutting-down" | "draining" | "disabling" | "enabling" => {
+            Ink::Yellow
+        }
+        "dead" | "open" => Ink::Red,
         _ => Ink::Dim,
     }
 }

@@ -186,6 +186,13 @@ pub(crate) fn types(screen: &Screen, types: &[Value]) -> String {
     screen.table(&headings, at(types, row))
 }
 
+/// Breakers, one a line.
+pub(crate) fn breakers(screen: &Screen, breakers: &[Value]) -> String {
+    let names = ["function", "state", "since", "waiting"];
+    let row = |breaker: &Value| names.map(|name| text_at(breaker, name)).to_vec();
+    screen.table(&["FUNCTION", "STATE", "SINCE", "WAITING"], at(breakers, row))
+}
+
 /// Dead letters, one a line.
 pub(crate) fn letters(screen: &Screen, letters: &[Value]) -> String {
     if letters.is_empty() {

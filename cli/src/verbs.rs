@@ -4,13 +4,13 @@ use crate::args::{HostVerb, Launch, LetterVerb, List, Wait};
 use crate::client::{Client, encode};
 use crate::problem::Problem;
 use crate::show::{Ink, Screen, text_at};
-use crate::{body, tables, waterfall};
+use crate::{body, operate, tables, waterfall};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// An id as a part of a path.
-fn path_of(id: &str) -> Result<String, Problem> {
+pub(crate) fn path_of(id: &str) -> Result<String, Problem> {
     // A dot by itself would climb, and nothing would be the list.
     if id.is_empty() || id == "." || id == ".." {
         return Err(Problem::Input(format!("`{id}` is no id")));
@@ -211,13 +211,16 @@ pub(crate) async fn letters(
             let letter = client.get(&format!("/v1/dead-letters/{}", path_of(id)?)).await?;
             screen.either(&letter, |screen| tables::whole(screen, &letter));
         }
-        LetterVerb::Redrive { id, .. } => {
-            let path = match id {
-                Some(id) => format!("/v1/dead-letters/{}/redrive", path_of(id)?),
-                None => "/v1/dead-letters/redrive".to_owned(),
-            };
+        LetterVerb::Redrive { id: Some(id), .. } => {
+            let path = format!("/v1/dead-letters/{}/redrive", path_of(id)?);
             let answer = client.post(&path, &json!({})).await?;
             screen.either(&answer, |_| format!("redriven: {}", text_at(&answer, "redriven")));
+        }
+        LetterVerb::Redrive { id: None, function, rate, .. } => {
+            operate::redrive_all(client, screen, function.as_deref(), *rate).await?;
+        }
+        LetterVerb::Purge { function, yes_purge } => {
+            operate::purge(client, screen, function, yes_purge.as_deref()).await?;
         }
     }
     Ok(())

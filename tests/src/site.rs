@@ -3,11 +3,14 @@
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
 use eventplane_agent::FleetOptions;
+use eventplane_engine::{Handler, Ports, SystemClock};
+use eventplane_keys::MasterKey;
 use eventplane_local::bus::BusOptions;
 use eventplane_plane::{Plane, PlaneOptions};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::Arc;
 use tower::ServiceExt;
 
 /// How often a state is waited for, each time as long as the api allows.
@@ -48,7 +51,23 @@ impl Site {
     /// # Panics
     /// When it does not start, or its hosts do not register.
     pub async fn start(options: PlaneOptions) -> Site {
-        let plane = Plane::start(options).await.expect("the plane starts");
+        Site::of(Plane::start(options).await.expect("the plane starts")).await
+    }
+
+    /// The same with functions of the test's making, as [`Plane::start_with`] has them.
+    ///
+    /// # Panics
+    /// As [`Site::start`].
+    pub async fn start_with(
+        options: PlaneOptions,
+        functions: impl FnOnce(&Ports, &Arc<dyn MasterKey>) -> Vec<Arc<dyn Handler>>,
+    ) -> Site {
+        let clock = Arc::new(SystemClock);
+        let plane = Plane::start_with(options, clock, functions).await;
+        Site::of(plane.expect("the plane starts")).await
+    }
+
+    async fn of(plane: Plane) -> Site {
         let patience = std::time::Duration::from_secs(60);
         assert!(plane.fleet().registered(patience).await, "all hosts register");
         Site { plane }

@@ -222,35 +222,31 @@ impl Stage {
         id
     }
 
-    /// The api on a store that is down.
-    fn without_store(&self) -> Router {
+    /// The plane's api on these ports, where so much is allowed.
+    fn router(&self, ports: Ports, limits: Limits) -> Router {
         let plane = &self.site.plane;
-        let ports = Ports { store: Arc::new(Down), ..plane.ports().clone() };
         let master = LocalMasterKey::from_bytes("test", [7; 32], ports.chance.clone());
         eventplane_api::router(Api {
             ports,
             waiter: plane.store().clone(),
             dead_letters: plane.bus().clone(),
+            breakers: plane.bus().clone(),
             master: Arc::new(master),
-            limits: Limits::off(),
+            limits,
             options: Options::default(),
         })
     }
 
+    /// The api on a store that is down.
+    fn without_store(&self) -> Router {
+        let ports = Ports { store: Arc::new(Down), ..self.site.plane.ports().clone() };
+        self.router(ports, Limits::off())
+    }
+
     /// A launch where so much is allowed.
     async fn limited(&self, limits: &str, more: Value) -> Came {
-        let limits = LimitSettings::parse(limits).expect("limits");
-        let plane = &self.site.plane;
-        let ports = plane.ports().clone();
-        let master = LocalMasterKey::from_bytes("test", [7; 32], ports.chance.clone());
-        let router = eventplane_api::router(Api {
-            ports,
-            waiter: plane.store().clone(),
-            dead_letters: plane.bus().clone(),
-            master: Arc::new(master),
-            limits: Limits::new(limits),
-            options: Options::default(),
-        });
+        let limits = Limits::new(LimitSettings::parse(limits).expect("limits"));
+        let router = self.router(self.site.plane.ports().clone(), limits);
         let mut body = json!({ "instance_type": "t3.micro" });
         body.as_object_mut().expect("one").extend(more.as_object().expect("one").clone());
         send(router, request(Method::POST, "/v1/instances", Some(&body))).await

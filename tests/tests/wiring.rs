@@ -16,7 +16,7 @@ const HEARERS: [(&str, &[&str]); 20] = [
     ("InstanceRunning", &["instances"]),
     ("InstanceHalted", &["handoff"]),
     ("LaunchFailed", &["handoff"]),
-    ("InstanceStopRequested", &["handoff"]),
+    ("InstanceStopRequested", &["handoff", "instances"]),
     ("InstanceStartRequested", &["instances"]),
     ("InstanceRebootRequested", &["handoff"]),
     ("InstanceRebootOrdered", &["instances"]),

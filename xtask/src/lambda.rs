@@ -32,13 +32,18 @@ pub struct Options {
 pub fn build(options: &Options) -> Result<()> {
     let functions = chosen(&options.only)?;
     let tools = Tools::of("sam")?;
-    let mut cargo = tools.command("cargo-lambda");
-    cargo.args(["lambda", "build", "--locked", "--bins", "--features", "lambda"]);
-    cargo.args(["--profile", "lambda", if options.x86_64 { "--x86-64" } else { "--arm64" }]);
-    for function in &functions {
-        cargo.args(["--package", &format!("eventplane-{function}")]);
+    // Cargo builds packages together with the features of all, and those of the api are its alone.
+    let (api, steps): (Vec<&str>, Vec<&str>) =
+        functions.iter().partition(|function| **function == "api");
+    for together in [steps, api].into_iter().filter(|group| !group.is_empty()) {
+        let mut cargo = tools.command("cargo-lambda");
+        cargo.args(["lambda", "build", "--locked", "--bins", "--features", "lambda"]);
+        cargo.args(["--profile", "lambda", if options.x86_64 { "--x86-64" } else { "--arm64" }]);
+        for function in together {
+            cargo.args(["--package", &format!("eventplane-{function}")]);
+        }
+        run(cargo.current_dir(crate::workspace()))?;
     }
-    run(cargo.current_dir(crate::workspace()))?;
     for function in functions {
         let binary = binary(function);
         let (size, zip) = (std::fs::metadata(&binary)?.len(), zip_bytes(&tools, &binary)?);

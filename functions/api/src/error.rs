@@ -130,6 +130,7 @@ impl Refusal {
             "InvalidInstanceType" => "GET /v1/instance-types lists the types",
             "InvalidAMIID.NotFound" => "GET /v1/images lists the images",
             "InvalidHostID.NotFound" => "POST /v1/hosts registers a host; GET /v1/hosts lists them",
+            "InvalidFunction.NotFound" => "GET /v1/breakers lists the functions with an inbox",
             "InvalidInstanceID.NotFound" => "GET /v1/instances lists the instances",
             _ => match self.class() {
                 Class::Throttled if !self.status.is_server_error() => {

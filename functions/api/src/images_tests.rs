@@ -9,8 +9,8 @@ use eventplane_domain::{
     VolumeSpec, code,
 };
 use eventplane_engine::{
-    Chance, Clock, DeadLetter, DeadLetters, Emit, Fault, Function, Handler, Origin, Ports,
-    Publisher, Waiter, Watching, stamp,
+    Breaker, Breakers, Chance, Clock, DeadLetter, DeadLetters, Emit, Fault, Function, Handler,
+    Origin, Ports, Publisher, Waiter, Watching, stamp,
 };
 use eventplane_events::{CapacityAllocated, Data, Entry, InstanceWithdrawn, envelope};
 use eventplane_keys::LocalMasterKey;
@@ -65,6 +65,7 @@ fn app(ports: &Ports) -> axum::Router {
         ports: ports.clone(),
         waiter: Arc::new(Nobody),
         dead_letters: Arc::new(Nobody),
+        breakers: Arc::new(Nobody),
         master: master(ports),
         options: crate::Options::default(),
         limits: crate::Limits::off(),
@@ -87,6 +88,19 @@ impl DeadLetters for Nobody {
     }
     async fn redrive(&self, _: &str) -> Result<bool, Fault> {
         Ok(false)
+    }
+    async fn purge(&self, _: &str, _: Millis, _: usize) -> Result<usize, Fault> {
+        Ok(0)
+    }
+}
+
+#[async_trait]
+impl Breakers for Nobody {
+    async fn breakers(&self) -> Result<Vec<Breaker>, Fault> {
+        Ok(vec![])
+    }
+    async fn set_breaker(&self, _: &str, _: bool) -> Result<Option<Breaker>, Fault> {
+        Ok(None)
     }
 }
 

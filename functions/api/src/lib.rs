@@ -7,6 +7,7 @@
 
 mod agents;
 mod answer;
+mod breakers;
 mod catalogue;
 mod dead_letters;
 mod error;
@@ -33,7 +34,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
 use axum::{Json, Router, middleware};
 use eventplane_domain::Tenant;
-use eventplane_engine::{DeadLetters, Ports, Waiter};
+use eventplane_engine::{Breakers, DeadLetters, Ports, Waiter};
 use eventplane_keys::MasterKey;
 use eventplane_storage::PoolSizes;
 use eventplane_store::Table;
@@ -65,6 +66,8 @@ pub struct Api {
     pub waiter: Arc<dyn Waiter>,
     /// What the functions could not handle.
     pub dead_letters: Arc<dyn DeadLetters>,
+    /// Who gives the functions their events, or lets them wait.
+    pub breakers: Arc<dyn Breakers>,
     /// The key that wraps the tenants' keys.
     pub master: Arc<dyn MasterKey>,
     /// Settings.
@@ -126,6 +129,7 @@ pub fn router(api: Api) -> Router {
         .merge(images::routes())
         .merge(agents::routes())
         .merge(dead_letters::routes())
+        .merge(breakers::routes())
         .split_for_parts();
     let document = Arc::new(document);
     router

@@ -5,8 +5,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use eventplane_api::{Api, Limits, Options, router};
+use eventplane_domain::Millis;
 use eventplane_domain::Tenant;
-use eventplane_engine::{DeadLetter, DeadLetters, Fault, Ports, Publisher};
+use eventplane_engine::{Breaker, Breakers, DeadLetter, DeadLetters, Fault, Ports, Publisher};
 use eventplane_engine::{OsChance, SystemClock};
 use eventplane_events::Entry;
 use eventplane_keys::LocalMasterKey;
@@ -37,6 +38,19 @@ impl DeadLetters for Nobody {
     async fn redrive(&self, _: &str) -> Result<bool, Fault> {
         Ok(false)
     }
+    async fn purge(&self, _: &str, _: Millis, _: usize) -> Result<usize, Fault> {
+        Ok(0)
+    }
+}
+
+#[async_trait]
+impl Breakers for Nobody {
+    async fn breakers(&self) -> Result<Vec<Breaker>, Fault> {
+        Ok(vec![])
+    }
+    async fn set_breaker(&self, _: &str, _: bool) -> Result<Option<Breaker>, Fault> {
+        Ok(None)
+    }
 }
 
 async fn api() -> Router {
@@ -52,6 +66,7 @@ async fn api() -> Router {
         ports,
         waiter: store,
         dead_letters: Arc::new(Nobody),
+        breakers: Arc::new(Nobody),
         master: Arc::new(master),
         options: Options { tenant, ..Options::default() },
         limits: Limits::off(),

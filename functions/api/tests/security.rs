@@ -9,7 +9,7 @@ use eventplane_domain::{
     HostId, InstanceId, Launch, LaunchSpec, Millis, Outcome, Placement, Reason, Strategy, Tenant,
 };
 use eventplane_engine::{
-    Clock, DeadLetter, DeadLetters, Fault, Function, Handler, Ports, Publisher,
+    Breaker, Breakers, Clock, DeadLetter, DeadLetters, Fault, Function, Handler, Ports, Publisher,
 };
 use eventplane_engine::{OsChance, SystemClock};
 use eventplane_events::{
@@ -47,6 +47,19 @@ impl DeadLetters for Nobody {
     async fn redrive(&self, _: &str) -> Result<bool, Fault> {
         Ok(false)
     }
+    async fn purge(&self, _: &str, _: Millis, _: usize) -> Result<usize, Fault> {
+        Ok(0)
+    }
+}
+
+#[async_trait]
+impl Breakers for Nobody {
+    async fn breakers(&self) -> Result<Vec<Breaker>, Fault> {
+        Ok(vec![])
+    }
+    async fn set_breaker(&self, _: &str, _: bool) -> Result<Option<Breaker>, Fault> {
+        Ok(None)
+    }
 }
 
 /// The router, and the step that writes what it shows.
@@ -72,6 +85,7 @@ fn site() -> Site {
         ports,
         waiter: store.clone(),
         dead_letters: Arc::new(Nobody),
+        breakers: Arc::new(Nobody),
         master,
         options: Options::default(),
         limits: Limits::off(),

@@ -3,10 +3,11 @@
 use crate::nudge::{NUDGE_AFTER_MS, first_nudge};
 use crate::quota::uncount_write;
 use crate::record::{Record, TOKEN_KEPT_MS, token_key};
+use crate::request::{Asked, Request};
 use eventplane_domain::state::{Heard, hear};
 use eventplane_domain::{Millis, Outcome, Reason, State, Step, code};
 use eventplane_engine::{Decision, Emit};
-use eventplane_events::{Data, Event, InstanceTerminated, Reboot};
+use eventplane_events::{Data, Event, InstanceTerminated, Reboot, TerminationRequested};
 use eventplane_store::{Condition, Update, Write};
 
 /// How long an instance may take to stop, or to shut down, before it is shown as overdue, in
@@ -28,22 +29,40 @@ pub struct Instances {
 pub struct Facts {
     /// The record; none after it has expired.
     pub record: Option<Record>,
+    /// What its user wants, where the event asks for that: see [`reads_the_request`].
+    pub request: Option<Request>,
+}
+
+/// Whether deciding about the event needs what the user wants: a stop outlives a new placement,
+/// which it may meet on its way.
+pub(crate) fn reads_the_request(event: &Event) -> bool {
+    match &event.data {
+        Data::InstanceStopRequested(_) => true,
+        Data::InstanceWithdrawn(withdrawn) => withdrawn.outcome == Outcome::Replace,
+        _ => false,
+    }
 }
 
 pub(crate) fn decide(this: &Instances, event: &Event, facts: &Facts, now: Millis) -> Decision {
     let Some(record) = &facts.record else { return Decision::nothing() };
-    if let Data::InstanceRebootOrdered(reboot) = &event.data {
-        return rebooted(event, record, reboot);
+    let stop = facts.request.as_ref().and_then(|request| request.stop_not_shown(record));
+    match &event.data {
+        Data::InstanceRebootOrdered(reboot) => return rebooted(event, record, reboot),
+        Data::InstanceStopRequested(_) => return stop_the_newest(event, record, stop),
+        _ => {}
     }
-    let Some(heard) = heard(event) else { return Decision::nothing() };
+    let Some(mut heard) = heard(event) else { return Decision::nothing() };
+    if let (Heard::Withdrawn { outcome, .. }, Some(_)) = (&mut heard, stop) {
+        *outcome = if *outcome == Outcome::Replace { Outcome::Stop } else { *outcome };
+    }
     let Some(progress) = hear(record.progress, heard) else {
         return repeat(event, record);
     };
     let mut after = Record { progress, ..record.clone() };
     let mut events = Vec::new();
     if let Data::InstanceWithdrawn(withdrawn) = &event.data {
-        after.reason = Some(withdrawn.reason.clone());
-        after.has_run |= withdrawn.has_run;
+        after.reason = Some(stop.map_or(&withdrawn.reason, |stop| &stop.reason).clone());
+        after.has_run |= withdrawn.has_run || stop.is_some();
     }
     let is_replaced = matches!(heard, Heard::Withdrawn { outcome: Outcome::Replace, .. });
     if progress.generation > record.progress.generation && progress.withdrawn.is_none() {
@@ -79,11 +98,26 @@ pub(crate) fn decide(this: &Instances, event: &Event, facts: &Facts, now: Millis
         _ => {}
     }
     let mut writes = vec![after.replace(record)];
+    if reads_the_request(event) {
+        // What is decided for its user holds only while the user wants nothing else.
+        let request = facts.request.as_ref();
+        writes.push(Request::still_stands(request, &after.tenant, &after.id));
+    }
     writes.extend(token_expiry(&after));
     if after.is_counted && progress.state == State::Terminated {
         writes.push(uncount_write(&after.tenant, &after.spec));
     }
     Decision::commit(writes, events)
+}
+
+/// A stop of a generation that has been replaced is one of the newest.
+fn stop_the_newest(event: &Event, record: &Record, stop: Option<&Asked>) -> Decision {
+    let newest = record.progress.generation;
+    let Some(stop) = stop.filter(|_| event.metadata.generation < newest) else {
+        return Decision::nothing();
+    };
+    let data = Data::InstanceStopRequested(TerminationRequested { reason: stop.reason.clone() });
+    Decision::publish(vec![Emit { data, generation: newest, deadline: record.deadline }])
 }
 
 /// The host has the order: the record shows it, so that the request needs no more nudges.

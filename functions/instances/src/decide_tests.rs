@@ -1,6 +1,7 @@
 //! The table of cases: how far the record is, what is heard, what is written and published.
 
 use super::*;
+use crate::request::Want;
 use eventplane_domain::{InstanceId, LaunchSpec, Outcome, Strategy, Tenant};
 use eventplane_events::{
     InstanceRunning, InstanceStartRequested, InstanceWithdrawn, Metadata, Reboot, Returned,
@@ -69,7 +70,7 @@ fn back(data: fn(Returned) -> Data) -> Data {
 }
 
 fn hear(record: Option<&Record>, event: &Event) -> Decision {
-    let facts = Facts { record: record.cloned() };
+    let facts = Facts { record: record.cloned(), request: None };
     let this =
         Instances { launch_deadline_ms: DEADLINE_MS, ending_deadline_ms: ENDING_DEADLINE_MS };
     decide(&this, event, &facts, NOW)
@@ -218,4 +219,36 @@ fn a_reboot_is_shown_once_its_host_has_the_order() {
         assert_eq!(hear(Some(&now), &nothing), Decision::nothing());
     }
     assert_eq!(hear(Some(&record()), &ordered(1, 1)), Decision::nothing(), "it does not run yet");
+}
+
+#[test]
+fn a_stop_outlives_the_new_placement_that_it_meets_on_its_way() {
+    let this =
+        Instances { launch_deadline_ms: DEADLINE_MS, ending_deadline_ms: ENDING_DEADLINE_MS };
+    let reason = Reason::new("Client.UserInitiatedShutdown", "asked");
+    let (ran, _) = after(&record(), &event(1, running()));
+    let asked =
+        Asked { wants: Want::Stopped, generation: 1, at: Millis(1), reason: reason.clone() };
+    let request = Some(Request { asked: Some(asked), version: 3, ..Request::default() });
+    // The stop was written first: there is no next generation.
+    let facts = Facts { record: Some(ran.clone()), request: request.clone() };
+    let replaced = event(1, withdrawn(Outcome::Replace));
+    let decision = decide(&this, &replaced, &facts, NOW);
+    let Action::Put(item) = &decision.writes[0].action else { panic!("a record") };
+    let stopping = Record::read(item).expect("a record");
+    assert_eq!((stopping.progress.state, stopping.progress.generation), (State::Stopping, 1));
+    assert_eq!((stopping.reason, decision.events.len()), (Some(reason.clone()), 0));
+    assert_eq!(decision.writes[1].action, Action::Check, "the user may want something else by now");
+    // The new placement was first: the stop is one of the newest generation.
+    let (next, _) = after(&ran, &replaced);
+    let stop = event(1, Data::InstanceStopRequested(TerminationRequested { reason }));
+    let facts = Facts { record: Some(next), request };
+    let decision = decide(&this, &stop, &facts, NOW);
+    assert_eq!((decision.writes.len(), decision.events[0].generation), (0, 2));
+    let of_its_own = Facts { record: Some(ran), ..facts };
+    assert_eq!(decide(&this, &stop, &of_its_own, NOW), Decision::nothing());
+    assert_eq!(
+        decide(&this, &stop, &Facts { request: None, ..of_its_own }, NOW),
+        Decision::nothing()
+    );
 }

@@ -34,9 +34,14 @@ impl Step for Instances {
     }
 
     async fn look(&self, event: &Event, look: Look<'_>) -> Result<Facts, Fault> {
-        let key = record_key(&event.metadata.tenant, &event.metadata.subject);
-        let item = look.store.get(&key).await?;
-        Ok(Facts { record: item.as_ref().map(Record::read).transpose()? })
+        let (tenant, id) = (&event.metadata.tenant, &event.metadata.subject);
+        let keys = [record_key(tenant, id), request_key(tenant, id)];
+        let read = if decide::reads_the_request(event) { &keys[..] } else { &keys[..1] };
+        let items = look.store.batch_get(read).await?;
+        Ok(Facts {
+            record: items[0].as_ref().map(Record::read).transpose()?,
+            request: items.get(1).and_then(Option::as_ref).map(Request::read).transpose()?,
+        })
     }
 
     fn decide(&self, event: &Event, facts: &Facts, moment: Moment<'_>) -> Decision {

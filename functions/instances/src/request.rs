@@ -97,6 +97,23 @@ impl Request {
         }
     }
 
+    /// Holds while this request, or none, is what stands there.
+    #[must_use]
+    pub(crate) fn still_stands(seen: Option<&Request>, tenant: &Tenant, id: &InstanceId) -> Write {
+        let write = Write::check(request_key(tenant, id));
+        match seen {
+            None => write.when(Condition::ItemAbsent),
+            Some(seen) => write.when(Condition::equals(VERSION, i64::from(seen.version))),
+        }
+    }
+
+    /// The stop that was asked for, if that is what was asked for last and the record does not show
+    /// it.
+    pub(crate) fn stop_not_shown(&self, record: &Record) -> Option<&Asked> {
+        let stop = self.asked.as_ref().filter(|asked| asked.wants == Want::Stopped);
+        stop.filter(|_| !self.is_shown(record))
+    }
+
     /// Reads the request that `item` is.
     ///
     /// # Errors

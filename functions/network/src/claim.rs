@@ -68,6 +68,11 @@ impl Lease {
         })
     }
 
+    /// Whether the receipt says nothing of a lease.
+    pub(crate) fn is_none(receipt: &Receipt) -> bool {
+        [INTERFACE, SUBNET, CIDR, ADDRESS].iter().all(|name| !receipt.claim.contains_key(*name))
+    }
+
     /// The interface as the host is told of it, still without rules and routes.
     #[must_use]
     pub fn network(&self) -> Network {

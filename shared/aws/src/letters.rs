@@ -13,9 +13,8 @@ use aws_sdk_sqs::types::{
     MessageAttributeValue, MessageSystemAttributeName, SendMessageBatchRequestEntry,
 };
 use eventplane_domain::Millis;
-use eventplane_engine::{Clock, DeadLetter, DeadLetters, Fault};
+use eventplane_engine::{DeadLetter, DeadLetters, Fault};
 use std::collections::HashSet;
-use std::sync::Arc;
 use tracing::warn;
 
 /// How many messages one request of SQS takes.
@@ -95,16 +94,24 @@ pub(crate) struct Queues {
     pub(crate) dead_letters: String,
 }
 
+/// What becomes of letters.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    /// They are delivered again.
+    Redriven,
+    /// They go for ever.
+    Purged,
+}
+
 /// The dead letters of all functions.
 pub struct SqsDeadLetters {
     client: Client,
-    clock: Arc<dyn Clock>,
     queues: Vec<Queues>,
 }
 
 impl SqsDeadLetters {
-    pub(crate) fn new(client: Client, clock: Arc<dyn Clock>, queues: Vec<Queues>) -> Self {
-        SqsDeadLetters { client, clock, queues }
+    pub(crate) fn new(client: Client, queues: Vec<Queues>) -> Self {
+        SqsDeadLetters { client, queues }
     }
 
     fn of<'a>(&'a self, function: Option<&'a str>) -> impl Iterator<Item = &'a Queues> {
@@ -223,23 +230,65 @@ impl SqsDeadLetters {
         Ok(put.len())
     }
 
-    /// Takes letters that were delivered out of the queue of dead letters.
-    async fn take_out(&self, of: &Queues, messages: &[Message]) {
+    /// Redrives or purges the letters of one function that were sent `until` then, at most `limit`;
+    /// how many. What was sent later, such as what was redriven and failed again at once, stays
+    /// hidden while this goes on, so that it does not stand in the way of the rest.
+    async fn sort_out(
+        &self,
+        of: &Queues,
+        until: Millis,
+        limit: usize,
+        fate: Fate,
+    ) -> Result<usize, Fault> {
+        let (mut done, mut empty, mut later) = (0, 0, Vec::new());
+        let outcome = loop {
+            if done >= limit || empty >= EMPTY_RECEIVES_MAX {
+                break Ok(done);
+            }
+            let most = i32::try_from(limit - done).unwrap_or(BATCH_MAX).min(BATCH_MAX);
+            let received = match self.receive(of, most).await {
+                Ok(received) => received,
+                Err(fault) => break Err(fault),
+            };
+            let (meant, new): (Vec<Message>, Vec<Message>) =
+                received.into_iter().partition(|message| sent_at(message) <= until);
+            let gone = match fate {
+                Fate::Redriven => self.deliver(of, &meant).await,
+                Fate::Purged => Ok(self.take_out(of, &meant).await),
+            };
+            let gone = match gone {
+                Ok(gone) => gone,
+                Err(fault) => break Err(fault),
+            };
+            empty = if gone > 0 || !new.is_empty() { 0 } else { empty + 1 };
+            done += gone;
+            later.extend(new);
+        };
+        self.let_be(of, &later).await;
+        outcome
+    }
+
+    /// Takes letters out of the queue of dead letters; how many went.
+    async fn take_out(&self, of: &Queues, messages: &[Message]) -> usize {
         let entry = |(n, message): (usize, &Message)| {
             let entry = DeleteMessageBatchRequestEntry::builder().id(n.to_string());
             entry.receipt_handle(message.receipt_handle()?).build().ok()
         };
         let entries: Vec<_> = messages.iter().enumerate().filter_map(entry).collect();
         if entries.is_empty() {
-            return;
+            return 0;
         }
         let request = self.client.delete_message_batch().queue_url(&of.dead_letters);
-        let failed = match request.set_entries(Some(entries)).send().await {
-            Ok(gone) if gone.failed().is_empty() => return,
-            Ok(gone) => format!("{} of {}", gone.failed().len(), messages.len()),
-            Err(error) => DisplayErrorContext(&error).to_string(),
+        let (gone, failed) = match request.set_entries(Some(entries)).send().await {
+            Ok(gone) if gone.failed().is_empty() => return gone.successful().len(),
+            Ok(gone) => {
+                let failed = format!("{} of {}", gone.failed().len(), messages.len());
+                (gone.successful().len(), failed)
+            }
+            Err(error) => (0, DisplayErrorContext(&error).to_string()),
         };
-        warn!(of.function, failed, "redriven letters are listed still");
+        warn!(of.function, failed, "letters are listed still");
+        gone
     }
 }
 
@@ -278,24 +327,27 @@ impl DeadLetters for SqsDeadLetters {
         Ok(self.deliver(of, std::slice::from_ref(found)).await? > 0)
     }
 
-    async fn redrive_all(&self, function: Option<&str>, limit: usize) -> Result<usize, Fault> {
-        // What fails again comes back while this goes on, and is not delivered a second time.
-        let begun = self.clock.now();
+    async fn redrive_all(
+        &self,
+        function: Option<&str>,
+        until: Millis,
+        limit: usize,
+    ) -> Result<usize, Fault> {
         let mut redriven = 0;
         for of in self.of(function) {
-            let mut empty = 0;
-            while empty < EMPTY_RECEIVES_MAX && redriven < limit {
-                let most = i32::try_from(limit - redriven).unwrap_or(BATCH_MAX).min(BATCH_MAX);
-                let received = self.receive(of, most).await?;
-                let (old, new): (Vec<Message>, Vec<Message>) =
-                    received.into_iter().partition(|message| sent_at(message) <= begun);
-                self.let_be(of, &new).await;
-                let put = self.deliver(of, &old).await?;
-                empty = if put == 0 { empty + 1 } else { 0 };
-                redriven += put;
-            }
+            redriven += self.sort_out(of, until, limit - redriven, Fate::Redriven).await?;
         }
         Ok(redriven)
+    }
+
+    /// One by one, since `PurgeQueue` may delete also what is sent while it is at work, for up to 60
+    /// seconds, and may be called again only after those. Source: "`PurgeQueue`", SQS API reference.
+    async fn purge(&self, function: &str, until: Millis, limit: usize) -> Result<usize, Fault> {
+        let mut purged = 0;
+        for of in self.of(Some(function)) {
+            purged += self.sort_out(of, until, limit - purged, Fate::Purged).await?;
+        }
+        Ok(purged)
     }
 }
 
@@ -340,6 +392,10 @@ fn letter(of: &Queues, message: &Message) -> DeadLetter {
         body: message.body().unwrap_or_default().to_owned(),
     }
 }
+
+#[cfg(test)]
+#[path = "letters_tests.rs"]
+mod by_the_many;
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -1,10 +1,12 @@
-//! The doors to AWS: the store on DynamoDB, the bus on EventBridge, dead letters on SQS, the master
-//! key in KMS, and the shells that functions run in on Lambda.
+//! The doors to AWS: the store on DynamoDB, the bus on EventBridge, dead letters on SQS, breakers
+//! by Lambda's event source mappings, the master key in KMS, and the shells that functions run in on Lambda.
 //!
 //! The only library that knows the SDK. It chooses nothing: what a function does is decided behind
 //! the ports that it is given here.
 
 mod backoff;
+#[cfg(feature = "breakers")]
+mod breakers;
 mod bus;
 mod config;
 mod http;
@@ -16,6 +18,8 @@ mod shell;
 mod store;
 mod world;
 
+#[cfg(feature = "breakers")]
+pub use breakers::MappingBreakers;
 pub use bus::EventBridge;
 pub use config::config;
 pub use http::{NobodyTells, serve_http};

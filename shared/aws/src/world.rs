@@ -1,5 +1,7 @@
 //! The world of one function: its ports, connected to what the template gave it.
 
+#[cfg(feature = "breakers")]
+use crate::breakers::{Mapping, MappingBreakers};
 use crate::config::config;
 use crate::letters::{OwnQueues, Queues, SqsDeadLetters};
 use crate::settings::{ENVIRONMENT, SettingError, environment_of};
@@ -106,7 +108,24 @@ impl World {
         let inboxes = environment_of("INBOX_URL_");
         let queues = inboxes.into_iter().map(queues).collect::<Result<Vec<_>, _>>()?;
         let client = aws_sdk_sqs::Client::new(&self.sdk);
-        Ok(SqsDeadLetters::new(client, self.ports.clock.clone(), queues))
+        Ok(SqsDeadLetters::new(client, queues))
+    }
+
+    /// The breakers of all functions that this one was told of: each as `MAPPING_ID_<NAME>` with
+    /// `INBOX_URL_<NAME>`.
+    ///
+    /// # Errors
+    /// A setting that is missing.
+    #[cfg(feature = "breakers")]
+    pub fn breakers(&self) -> Result<MappingBreakers, SettingError> {
+        let mapping = |(function, id): (String, String)| {
+            let inbox = ENVIRONMENT.of("INBOX_URL", &function)?;
+            Ok(Mapping { function, id, inbox })
+        };
+        let mappings = environment_of("MAPPING_ID_").into_iter().map(mapping);
+        let mappings = mappings.collect::<Result<Vec<_>, _>>()?;
+        let lambda = aws_sdk_lambda::Client::new(&self.sdk);
+        Ok(MappingBreakers::new(lambda, aws_sdk_sqs::Client::new(&self.sdk), mappings))
     }
 
     /// This function's own queues.

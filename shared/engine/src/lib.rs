@@ -16,7 +16,8 @@ mod system;
 pub use dice::Dice;
 pub use metric::{METRIC, metric};
 pub use ports::{
-    Chance, Clock, DeadLetter, DeadLetters, Fault, Ports, Publisher, Waiter, Watching,
+    Breaker, BreakerState, Breakers, Chance, Clock, DeadLetter, DeadLetters, Fault, Ports,
+    Publisher, Waiter, Watching,
 };
 pub use receipt::{
     KEPT_MS, Receipt, TakesOn, ask_of, give_back, give_back_keeping, publish_again, refuse,

@@ -111,17 +111,91 @@ pub trait DeadLetters: Send + Sync {
     /// # Errors
     /// A fault of whoever keeps them: the letter may still be there.
     async fn redrive(&self, id: &str) -> Result<bool, Fault>;
-    /// Delivers the letters of one function, or of all, again, at most `limit`; how many.
+    /// Delivers the letters of one function, or of all, again that were dead letters `until` then,
+    /// at most `limit`; how many. What fails again at once is a later letter, and is left for the
+    /// next redrive.
     ///
     /// # Errors
     /// A fault of whoever keeps them: some may be delivered, the others are still there.
-    async fn redrive_all(&self, function: Option<&str>, limit: usize) -> Result<usize, Fault> {
+    async fn redrive_all(
+        &self,
+        function: Option<&str>,
+        until: Millis,
+        limit: usize,
+    ) -> Result<usize, Fault> {
         let mut redriven = 0;
         for letter in self.list(function, limit).await? {
-            redriven += usize::from(self.redrive(&letter.id).await?);
+            if letter.at <= until {
+                redriven += usize::from(self.redrive(&letter.id).await?);
+            }
         }
         Ok(redriven)
     }
+    /// Removes the letters of one function for ever that were dead letters `until` then, at most
+    /// `limit`; how many.
+    ///
+    /// # Errors
+    /// A fault of whoever keeps them: some may be gone, the others are still there.
+    async fn purge(&self, function: &str, until: Millis, limit: usize) -> Result<usize, Fault>;
+}
+
+/// What a function's breaker does to its messages. An event that comes to a breaker that is not
+/// closed waits in the function's inbox: it is no try, and nothing becomes a dead letter of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakerState {
+    /// The function gets its messages.
+    Closed,
+    /// It is being opened: the function may still get some.
+    Disabling,
+    /// The function gets none.
+    Open,
+    /// It is being closed: the function may get none yet.
+    Enabling,
+    /// It is closed, and what had waited is handed out at a limited rate.
+    Draining,
+}
+
+impl BreakerState {
+    /// Its name for people and programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            BreakerState::Closed => "closed",
+            BreakerState::Disabling => "disabling",
+            BreakerState::Open => "open",
+            BreakerState::Enabling => "enabling",
+            BreakerState::Draining => "draining",
+        }
+    }
+}
+
+/// The breaker of one function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Breaker {
+    /// The function.
+    pub function: String,
+    /// What it does to the function's messages.
+    pub state: BreakerState,
+    /// When somebody last opened or closed it, as far as that is known.
+    pub since: Option<Millis>,
+    /// How many messages wait for the function, those between two tries included.
+    pub waiting: u64,
+}
+
+/// The breakers of all functions that have an inbox.
+#[async_trait]
+pub trait Breakers: Send + Sync {
+    /// All of them.
+    ///
+    /// # Errors
+    /// A fault of whoever keeps them.
+    async fn breakers(&self) -> Result<Vec<Breaker>, Fault>;
+    /// Opens or closes the breaker of `function`, and says how it stands then; none if there is no
+    /// such function with an inbox. One that is so already stays as it is.
+    ///
+    /// # Errors
+    /// A fault of whoever keeps it: it may be set or not, and setting it again does no harm.
+    async fn set_breaker(&self, function: &str, is_open: bool) -> Result<Option<Breaker>, Fault>;
 }
 
 /// Long polls: who waits for a change of a partition, where the world can tell of one.

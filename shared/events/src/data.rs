@@ -85,7 +85,7 @@ events! {
     /// A step refused the launch.
     LaunchFailed(LaunchFailed) by ["capacity", "network", "storage", "security"];
     /// A user asked to stop the instance.
-    InstanceStopRequested(TerminationRequested) by ["api", "sweeper"];
+    InstanceStopRequested(TerminationRequested) by ["api", "instances", "sweeper"];
     /// A user asked to start the stopped instance.
     InstanceStartRequested(InstanceStartRequested) by ["api", "sweeper"];
     /// A user asked to reboot the instance where it runs.

@@ -13,7 +13,7 @@ use axum::serve::ListenerExt;
 use eventplane_agent::{Fleet, FleetOptions, InProcess, JournalError};
 use eventplane_api::{Api, Limits, Options};
 use eventplane_domain::Tenant;
-use eventplane_engine::{Chance, Clock, Fault, Ports};
+use eventplane_engine::{Chance, Clock, Fault, Handler, Ports};
 use eventplane_engine::{OsChance, SystemClock};
 use eventplane_keys::{LocalMasterKey, MasterKey};
 use eventplane_local::bus::{BusOptions, LocalBus};
@@ -138,6 +138,21 @@ impl Plane {
         options: PlaneOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Plane, StartError> {
+        let deadline_ms = options.launch_deadline_ms;
+        Plane::start_with(options, clock, |ports, master| handlers(ports, master, deadline_ms))
+            .await
+    }
+
+    /// The same with functions of the caller's making, such as another version of a step beside the
+    /// one that there is.
+    ///
+    /// # Errors
+    /// [`StartError`] says what cannot be used.
+    pub async fn start_with(
+        options: PlaneOptions,
+        clock: Arc<dyn Clock>,
+        functions: impl FnOnce(&Ports, &Arc<dyn MasterKey>) -> Vec<Arc<dyn Handler>>,
+    ) -> Result<Plane, StartError> {
         let chance: Arc<dyn Chance> = Arc::new(OsChance::default());
         let (store, master) = open(&options, &chance)?;
         let bus =
@@ -150,12 +165,14 @@ impl Plane {
         let listener = listener.map_err(|error| StartError::Listen(options.listen, error))?;
         let address =
             listener.local_addr().map_err(|error| StartError::Listen(options.listen, error))?;
-        bus.start(handlers(&ports, &master, options.launch_deadline_ms));
+        bus.restore_breakers().await?;
+        bus.start(functions(&ports, &master));
         eventplane_sweeper::republish_open(&ports).await?;
         let router = eventplane_api::router(Api {
             ports: ports.clone(),
             waiter: store.clone(),
             dead_letters: bus.clone(),
+            breakers: bus.clone(),
             master,
             options: Options {
                 tenant,

@@ -3,7 +3,10 @@
 
 use super::chaos::Chaos;
 use async_trait::async_trait;
-use eventplane_engine::{DeadLetter, DeadLetters, Fault, Publisher, Waiter, Watching};
+use eventplane_domain::Millis;
+use eventplane_engine::{
+    Breaker, Breakers, DeadLetter, DeadLetters, Fault, Publisher, Waiter, Watching,
+};
 use eventplane_events::{Entry, envelope};
 use eventplane_local::wiring::Wiring;
 use serde_json::Value;
@@ -130,6 +133,19 @@ impl DeadLetters for SimBus {
     }
     async fn redrive(&self, _: &str) -> Result<bool, Fault> {
         Ok(false)
+    }
+    async fn purge(&self, _: &str, _: Millis, _: usize) -> Result<usize, Fault> {
+        Ok(0)
+    }
+}
+
+#[async_trait]
+impl Breakers for SimBus {
+    async fn breakers(&self) -> Result<Vec<Breaker>, Fault> {
+        Ok(vec![])
+    }
+    async fn set_breaker(&self, _: &str, _: bool) -> Result<Option<Breaker>, Fault> {
+        Ok(None)
     }
 }
 

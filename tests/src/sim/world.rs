@@ -136,6 +136,7 @@ impl World {
             ports: ports.clone(),
             waiter: bus.clone(),
             dead_letters: bus.clone(),
+            breakers: bus.clone(),
             master,
             options: Options { launch_deadline_ms: trouble.deadline_ms, ..Options::default() },
             limits: Limits::off(),

@@ -121,6 +121,8 @@ pub(crate) const FAULTS: &[(&str, &[Fault])] = &[
         Fault("any event", "/CapacityRole/Properties/Policies/0/PolicyDocument/Statement/1/Condition", GONE),
         Fault("the table instead of its index", "/SweeperRole/Properties/Policies/0/PolicyDocument/Statement/1/Resource", r#"{ "Fn::GetAtt": ["InstancesTable", "Arn"] }"#),
         Fault("another's role", "/CapacityFunction/Properties/Role", r#"{ "Fn::GetAtt": ["ApiRole", "Arn"] }"#),
+        Fault("a breaker that it may not touch", "/ApiRole/Properties/Policies/0/PolicyDocument/Statement/7/Resource/1", GONE),
+        Fault("any mapping", "/ApiRole/Properties/Policies/0/PolicyDocument/Statement/7/Resource/-", r#""*""#),
         Fault("a refusal", "/ApiRole/Properties/Policies/0/PolicyDocument/Statement/0/Effect", r#""Deny""#),
     ]),
     ("no action is a wildcard, and no policy is managed", &[
@@ -162,6 +164,8 @@ pub(crate) const FAULTS: &[(&str, &[Fault])] = &[
         Fault("something else", "/CapacityFunction/Properties/Environment/Variables/TABLE_NETWORK", r#"{ "Ref": "NetworkTable" }"#),
         Fault("another's inbox", "/CapacityFunction/Properties/Environment/Variables/INBOX_URL", r#"{ "Ref": "NetworkInbox" }"#),
         Fault("no waits", "/CapacityFunction/Properties/Environment/Variables/RETRY_WAITS_S", GONE),
+        Fault("no breaker", "/ApiFunction/Properties/Environment/Variables/MAPPING_ID_NETWORK", GONE),
+        Fault("another's breaker", "/ApiFunction/Properties/Environment/Variables/MAPPING_ID_NETWORK", r#"{ "Ref": "StorageFunctionInbox" }"#),
         Fault("an inbox for a dead-letter queue", "/ApiFunction/Properties/Environment/Variables/DEAD_LETTERS_URL_CAPACITY", r#"{ "Ref": "CapacityInbox" }"#),
     ]),
     ("a parameter that changes makes another version", &[

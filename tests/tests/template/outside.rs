@@ -1,6 +1,6 @@
 //! What stands around queues and rules: tables, the key, logs, the functions' environment, the API.
 
-use crate::plane::{Plane, arn_of, each, reference, texts};
+use crate::plane::{Plane, arn_of, each, mapping_of, reference, texts};
 use crate::{FUNCTIONS, STEPS};
 use eventplane_api::TABLES;
 use eventplane_store::Index;
@@ -117,7 +117,7 @@ fn read(name: &str) -> BTreeSet<String> {
         "Api" => {
             reads(&["STACK_NAME", "MASTER_KEY_ID", "LAUNCH_DEADLINE_S", "TENANT_CLAIM", "LIMITS"]);
             for step in STEPS.map(str::to_uppercase) {
-                for of in ["TABLE", "INBOX_URL", "DEAD_LETTERS_URL"] {
+                for of in ["TABLE", "INBOX_URL", "DEAD_LETTERS_URL", "MAPPING_ID"] {
                     reads(&[&format!("{of}_{step}")]);
                 }
             }
@@ -155,7 +155,7 @@ fn stands_for(function: &str, variable: &str) -> Value {
             (Some(step), ..) => reference(format!("{step}Table")),
             (_, Some(step), _) => reference(format!("{step}Inbox")),
             (.., Some(step)) => reference(format!("{step}DeadLetters")),
-            _ => Value::Null,
+            _ => of("MAPPING_ID_").map_or(Value::Null, |step| reference(mapping_of(&step))),
         },
     }
 }
@@ -269,7 +269,9 @@ pub(crate) fn rollback(plane: &Plane) -> Vec<String> {
 }
 
 /// What only hosts and operators ask. Everything else is for tenants too.
-const OF_HOSTS_AND_OPERATORS: [&str; 11] = [
+const OF_HOSTS_AND_OPERATORS: [&str; 13] = [
+    "ANY /v1/breakers",
+    "ANY /v1/breakers/{function}",
     "ANY /v1/dead-letters",
     "ANY /v1/dead-letters/{proxy+}",
     "ANY /v1/hosts/{host_id}",

@@ -48,10 +48,18 @@ impl Plane {
     }
 }
 
+/// The mapping from a step's inbox to its function, as SAM names it.
+pub(crate) fn mapping_of(step: &str) -> String {
+    format!("{step}FunctionInbox")
+}
+
 /// The resource whose ARN this is.
 pub(crate) fn arn_of(value: &Value) -> Option<&str> {
     match value["Fn::GetAtt"].as_array()?.as_slice() {
-        [resource, attribute] if attribute == "Arn" => resource.as_str(),
+        // A mapping has its ARN under a longer name.
+        [resource, attribute] if attribute == "Arn" || attribute == "EventSourceMappingArn" => {
+            resource.as_str()
+        }
         _ => None,
     }
 }

@@ -1,6 +1,6 @@
 //! What each function may do: exactly what its ports need.
 
-use crate::plane::{Plane, arn_of, each, in_words, texts};
+use crate::plane::{Plane, arn_of, each, in_words, mapping_of, texts};
 use crate::{FUNCTIONS, STEPS};
 use eventplane_events::KINDS;
 use serde_json::{Value, json};
@@ -60,7 +60,14 @@ fn needed(function: &str) -> Grants {
                 grant(&mut grants, &format!("{step}DeadLetters"), &letters);
                 let looks = ["sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"];
                 grant(&mut grants, &format!("{step}DeadLetters"), &looks);
-                grant(&mut grants, &format!("{step}Inbox"), &["sqs:SendMessage"]);
+                // What is redriven goes there, and breakers tell how much waits there.
+                let inbox = ["sqs:SendMessage", "sqs:GetQueueAttributes"];
+                grant(&mut grants, &format!("{step}Inbox"), &inbox);
+                // Breakers: these mappings and no others. To list mappings would take a permission
+                // on all. Source: "Actions, resources, and condition keys for AWS Lambda", Service
+                // Authorization Reference.
+                let breaker = ["lambda:GetEventSourceMapping", "lambda:UpdateEventSourceMapping"];
+                grant(&mut grants, &mapping_of(step), &breaker);
             }
             for of in ["Capacity", "Network", "Storage", "Security", "Handoff", "Instances"] {
                 table(&mut grants, &format!("{of}Table"), &["Query"]);

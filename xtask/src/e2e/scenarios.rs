@@ -112,10 +112,13 @@ pub(super) fn poison_fails_alone(site: &Site, tap: &Tap) -> Result<()> {
     let reason = letters[0]["reason"].as_str().unwrap_or_default();
     ensure!(reason.contains("not an event"), "set aside for {reason}");
     // Redriven, it is set aside again: nothing is lost, and nothing loops.
-    site.run(&["dead-letters", "redrive", "--all"])?;
+    let redriven = site.run(&["dead-letters", "redrive", "--all"])?;
+    ensure!(redriven["redriven"] == 1, "once, though it fails again: {redriven}");
     site.until_quiet()?;
     site.until("it is a dead letter again", |site| Ok(site.messages("CapacityDeadLetters")? == 1))?;
-    site.purge("CapacityDeadLetters")?;
+    let purge = ["dead-letters", "purge", "--function", "capacity", "--yes-purge", "capacity"];
+    let purged = site.run(&purge)?;
+    ensure!(purged["purged"] == 1, "the poison goes: {purged}");
     site.run(&["terminate", "--wait", &ids[0]])?;
     Ok(())
 }

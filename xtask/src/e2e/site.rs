@@ -211,15 +211,6 @@ impl<'e> Site<'e> {
         broken
     }
 
-    /// Throws away what a queue has.
-    ///
-    /// # Errors
-    /// When there is no such queue.
-    pub(super) fn purge(&self, queue: &str) -> Result<()> {
-        let arguments = json!({ "QueueUrl": self.resource(queue)? });
-        self.emulator.call("sqs", "purge_queue", &arguments).map(drop)
-    }
-
     /// Deletes the stack.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ mod hosts;
 mod instances;
 mod launch;
 mod limits;
+mod operators;
 mod refusals;
 mod security;
 mod silence;

@@ -230,8 +230,11 @@ async fn the_document_describes_every_path_and_nothing_that_it_names_is_missing(
         document["paths"].as_object().expect("paths").keys().map(String::as_str).collect();
     let described = [
         "/health",
+        "/v1/breakers",
+        "/v1/breakers/{function}",
         "/v1/capacity",
         "/v1/dead-letters",
+        "/v1/dead-letters/purge",
         "/v1/dead-letters/redrive",
         "/v1/dead-letters/{id}",
         "/v1/dead-letters/{id}/redrive",

@@ -42,6 +42,7 @@ async fn what_runs_the_plane_is_for_no_tenant() {
             "/v1/hosts/host-1",
             "/v1/capacity",
             "/v1/dead-letters",
+            "/v1/breakers",
             "/v1/ledger",
             "/v1/ledger/entries",
         ] {
@@ -52,6 +53,8 @@ async fn what_runs_the_plane_is_for_no_tenant() {
         world.put("/v1/hosts/host-1", &json!({ "state": "dead" })).await.with(403);
         world.get("/v1/hosts/host-1/assignments").await.with(403);
         world.post("/v1/dead-letters/redrive", &json!({})).await.with(403);
+        world.post("/v1/dead-letters/purge", &json!({})).await.with(403);
+        world.put("/v1/breakers/network", &json!({ "state": "open" })).await.with(403);
     }
     becomes(&world, None);
     world.get("/v1/hosts/host-1").await.with(200);

@@ -8,7 +8,8 @@ use eventplane_api::{Api, LimitSettings, Limits, Options, router};
 use eventplane_capacity::Capacity;
 use eventplane_domain::{InstanceId, Millis, Tenant};
 use eventplane_engine::{
-    Chance, Clock, DeadLetter, DeadLetters, Dice, Fault, Function, Handler, Ports, Publisher, Step,
+    Breaker, BreakerState, Breakers, Chance, Clock, DeadLetter, DeadLetters, Dice, Fault, Function,
+    Handler, Ports, Publisher, Step,
 };
 use eventplane_events::{Entry, Event, envelope, read};
 use eventplane_handoff::Handoff;
@@ -158,6 +159,37 @@ impl DeadLetters for Letters {
         kept.retain(|letter| letter.id != id);
         Ok(kept.len() < before)
     }
+    async fn purge(&self, function: &str, until: Millis, limit: usize) -> Result<usize, Fault> {
+        let mut kept = self.kept.lock().expect("not poisoned");
+        let before = kept.len();
+        kept.retain(|letter| letter.function != function || letter.at > until);
+        assert!(before - kept.len() <= limit, "fewer letters in a test");
+        Ok(before - kept.len())
+    }
+}
+
+/// The breaker of one function, `network`.
+#[derive(Default)]
+pub(crate) struct OneBreaker {
+    is_open: AtomicBool,
+}
+
+#[async_trait]
+impl Breakers for OneBreaker {
+    async fn breakers(&self) -> Result<Vec<Breaker>, Fault> {
+        let state = match self.is_open.load(Ordering::Relaxed) {
+            true => BreakerState::Open,
+            false => BreakerState::Closed,
+        };
+        Ok(vec![Breaker { function: "network".to_owned(), state, since: None, waiting: 3 }])
+    }
+    async fn set_breaker(&self, function: &str, is_open: bool) -> Result<Option<Breaker>, Fault> {
+        if function != "network" {
+            return Ok(None);
+        }
+        self.is_open.store(is_open, Ordering::Relaxed);
+        Ok(self.breakers().await?.pop())
+    }
 }
 
 /// An answer of the api.
@@ -247,6 +279,7 @@ impl World {
             ports: ports.clone(),
             waiter: store.clone(),
             dead_letters: letters.clone(),
+            breakers: Arc::new(OneBreaker::default()),
             master: master.clone(),
             options,
             limits,

@@ -35,6 +35,11 @@ impl Ready {
         self.len
     }
 
+    /// Whether none waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Lets a message wait behind the others of its tenant.
     pub(super) fn push(&mut self, message: Message) {
         self.len += 1;

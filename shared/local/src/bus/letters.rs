@@ -1,9 +1,11 @@
 //! Dead letters: kept in the store until they are redriven and handled.
 
 use super::queue::Message;
+use eventplane_domain::Millis;
 use eventplane_engine::{Clock, DeadLetter, Fault};
 use eventplane_store::{
-    Condition, FaultKind, Item, ItemExt, Key, Query, Store, StoreFault, Table, TransactError, Write,
+    Condition, FaultKind, Item, ItemExt, Key, Query, Store, StoreFault, TRANSACTION_WRITES_MAX,
+    Table, TransactError, Write,
 };
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -110,6 +112,24 @@ impl Letters {
         }
     }
 
+    /// Removes the letters of `function` that were dead letters `until` then, without those that are
+    /// in their inbox again.
+    pub(super) async fn purge(
+        &self,
+        function: &str,
+        until: Millis,
+        limit: usize,
+    ) -> Result<usize, Fault> {
+        let letters = self.of(function, limit).await?;
+        let old = letters.iter().filter(|letter| letter.at <= until);
+        let writes: Vec<Write> =
+            old.filter_map(|letter| key_of(&letter.id)).map(Write::delete).collect();
+        for part in writes.chunks(TRANSACTION_WRITES_MAX) {
+            self.store.try_transact(part.to_vec()).await?;
+        }
+        Ok(writes.len())
+    }
+
     /// Says that a letter goes into its inbox now; false if it is there already.
     pub(super) fn redrive(&self, id: &str) -> bool {
         self.redriven().insert(id.to_owned())
@@ -137,7 +157,7 @@ fn read(function: &str, key: &Key, item: &Item) -> Result<DeadLetter, Fault> {
             function: function.to_owned(),
             reason: item.text("reason")?.to_owned(),
             received: u32::try_from(item.number("received")?).ok()?,
-            at: eventplane_domain::Millis(item.number("at")?),
+            at: Millis(item.number("at")?),
             body: item.text("body")?.to_owned(),
         })
     };

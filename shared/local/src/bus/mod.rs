@@ -2,18 +2,22 @@
 //!
 //! An event goes to the inbox of each function with a rule that matches. Workers hand it to the
 //! function at least once, in no promised order; a failed delivery is repeated after a wait, and
-//! the last one that the template allows makes it a dead letter. Inboxes are in memory: whatever
-//! they hold is recorded elsewhere (receipts, request items, instance records) and published again
-//! at the next start, so neither publishing nor acknowledging waits for a disk. Dead letters are
-//! durable.
+//! the last one that the template allows makes it a dead letter. While a function's breaker is open
+//! its messages wait. Inboxes are in memory: whatever they hold is recorded elsewhere (receipts,
+//! request items, instance records) and published again at the next start, so neither publishing
+//! nor acknowledging waits for a disk. Dead letters are durable, and so is which breakers are open.
 
+mod breakers;
 mod fair;
+mod gate;
 mod letters;
 mod options;
 mod queue;
 mod route;
 mod worker;
 
+#[cfg(test)]
+mod breaker_tests;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +46,8 @@ pub const ENTRY_BYTES_MAX: usize = 256 * 1024;
 /// The bus of one machine.
 pub struct LocalBus {
     shared: Arc<Shared>,
+    store: Arc<dyn Store>,
+    since: breakers::Since,
     clock: Arc<dyn Clock>,
     router: Router,
     concurrency: usize,
@@ -80,7 +86,7 @@ impl LocalBus {
             Arc::new(Queue::new(inbox, &options, dice, pending.clone()))
         };
         let queues = wiring.inboxes.into_iter().map(&mut queue).collect();
-        let letters = Letters::new(store, clock.clone());
+        let letters = Letters::new(store.clone(), clock.clone());
         let shared = Shared {
             queues,
             letters,
@@ -89,6 +95,8 @@ impl LocalBus {
         };
         Arc::new(LocalBus {
             shared: Arc::new(shared),
+            store,
+            since: breakers::Since::default(),
             clock,
             router,
             concurrency: options.concurrency.max(1),
@@ -135,7 +143,7 @@ impl LocalBus {
     }
 
     /// Completes when no message waits and none is being handled. Never does while a paused
-    /// function, or one without a handler, has messages.
+    /// function, one without a handler, or one whose breaker is open has messages.
     pub async fn idle(&self) {
         self.pending.none().await;
     }
@@ -278,6 +286,10 @@ impl DeadLetters for LocalBus {
             Message { body: letter.body.into(), tenant, received: 0, letter: Some(letter.id) };
         self.send(queue, message);
         Ok(true)
+    }
+
+    async fn purge(&self, function: &str, until: Millis, limit: usize) -> Result<usize, Fault> {
+        self.shared.letters.purge(function, until, limit).await
     }
 }
 

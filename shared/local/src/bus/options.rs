@@ -12,9 +12,15 @@ pub struct BusOptions {
     pub duplicates_percent: u8,
     /// Whether an inbox hands its messages out in any order rather than in that of their arrival.
     pub is_shuffled: bool,
+    /// How many messages a second a function gets of those that waited while its breaker was open.
+    pub drain_per_s: u32,
     /// What the order, the duplicates and the waits are drawn from.
     pub seed: u64,
 }
+
+/// How many messages a second leave a queue whose breaker was closed: a step that has just come back
+/// is not to meet all that waited at once.
+const DRAIN_PER_S: u32 = 50;
 
 impl Default for BusOptions {
     fn default() -> Self {
@@ -23,6 +29,7 @@ impl Default for BusOptions {
             backoff_ms_max: 60_000,
             duplicates_percent: 0,
             is_shuffled: false,
+            drain_per_s: DRAIN_PER_S,
             seed: 0,
         }
     }

@@ -2,6 +2,7 @@
 
 use super::BusOptions;
 use super::fair::Ready;
+use super::gate::Gate;
 use crate::wiring::Inbox;
 use eventplane_engine::Dice;
 use std::collections::BTreeMap;
@@ -60,6 +61,7 @@ pub(super) struct Queue {
     pub(super) dead: AtomicU64,
     backoff_ms_max: u64,
     is_shuffled: bool,
+    drain_per_s: u32,
     state: Mutex<State>,
     pending: Arc<Pending>,
     /// A permit for each idle worker that has something to look for.
@@ -78,6 +80,7 @@ struct State {
     idle: usize,
     is_paused: bool,
     is_stopped: bool,
+    gate: Gate,
     broken: Option<Arc<str>>,
     dice: Dice,
 }
@@ -97,6 +100,7 @@ pub(super) struct Held {
     pub(super) queued: usize,
     pub(super) in_flight: usize,
     pub(super) is_paused: bool,
+    pub(super) gate: Gate,
     pub(super) broken: Option<Arc<str>>,
 }
 
@@ -115,12 +119,14 @@ impl Queue {
             idle: 0,
             is_paused: false,
             is_stopped: false,
+            gate: Gate::Closed,
             broken: None,
             dice,
         };
         Queue {
             backoff_ms_max: options.backoff_ms_max.min(inbox.visibility_timeout_ms),
             is_shuffled: options.is_shuffled,
+            drain_per_s: options.drain_per_s,
             inbox,
             dead: AtomicU64::new(0),
             state: Mutex::new(state),
@@ -144,7 +150,7 @@ impl Queue {
 
     /// Wakes idle workers for `messages` that became visible.
     fn wake(&self, mut state: MutexGuard<'_, State>, messages: usize) {
-        let woken = messages.min(state.idle);
+        let woken = messages.min(state.idle).min(state.gate.lets_out(Instant::now()));
         if state.is_paused || woken == 0 {
             return;
         }
@@ -159,8 +165,9 @@ impl Queue {
         if state.is_stopped {
             return Next::Stop;
         }
-        let State { ready, dice, is_paused, .. } = &mut *state;
-        let taken = match is_paused {
+        let now = Instant::now();
+        let State { ready, dice, is_paused, gate, .. } = &mut *state;
+        let taken = match *is_paused || ready.is_empty() || gate.lets_out(now) == 0 {
             true => None,
             false => ready.pop(self.is_shuffled.then_some(dice)),
         };
@@ -170,7 +177,20 @@ impl Queue {
         };
         message.received += 1;
         state.in_flight += 1;
-        Next::Deliver(message, state.broken.clone())
+        let broken = state.broken.clone();
+        let before = state.gate;
+        state.gate = before.after_one(now);
+        if state.gate != before {
+            self.gate_changed(state);
+        }
+        Next::Deliver(message, broken)
+    }
+
+    /// The gate may let out more than before, or has another moment for it.
+    fn gate_changed(&self, state: MutexGuard<'_, State>) {
+        let ready = state.ready.len();
+        self.wake(state, ready);
+        self.rescheduled.notify_one();
     }
 
     /// Waits until there may be something for a worker that was told to wait.
@@ -219,25 +239,26 @@ impl Queue {
         }
     }
 
-    /// Makes visible what waits for a moment up to `now`, and says which moment is the next; none
-    /// at all once the queue is stopped.
+    /// Makes visible what waits for a moment up to `now`, and says which moment is the next, also of
+    /// the gate; none at all once the queue is stopped.
     fn make_visible(&self, now: Instant) -> Option<Option<Instant>> {
         let mut state = self.lock();
         if state.is_stopped {
             return None;
         }
-        let mut visible = 0;
         while let Some(entry) = state.later.first_entry() {
             if entry.key().0 > now {
                 break;
             }
             let message = entry.remove();
             state.ready.push(message);
-            visible += 1;
         }
-        let next = state.later.first_key_value().map(|((moment, _), _)| *moment);
-        self.wake(state, visible);
-        Some(next)
+        let next_try = state.later.first_key_value().map(|((moment, _), _)| *moment);
+        // Whoever is busy looks by itself, as soon as it is done.
+        let next_of_gate = state.gate.next(now).filter(|_| !state.ready.is_empty());
+        let ready = state.ready.len();
+        self.wake(state, ready);
+        Some([next_try, next_of_gate].into_iter().flatten().min())
     }
 
     /// Hands out nothing more, or does so again.
@@ -246,6 +267,17 @@ impl Queue {
         state.is_paused = is_paused;
         let ready = state.ready.len();
         self.wake(state, ready);
+    }
+
+    /// Opens or closes the breaker.
+    pub(super) fn set_breaker(&self, is_open: bool) {
+        let mut state = self.lock();
+        let waiting = state.ready.len() + state.later.len();
+        state.gate = match is_open {
+            true => Gate::Open,
+            false => state.gate.close(waiting, self.drain_per_s, Instant::now()),
+        };
+        self.gate_changed(state);
     }
 
     /// Makes every delivery fail for this reason, or none any more; then nothing waits for its
@@ -274,6 +306,7 @@ impl Queue {
             queued: state.ready.len() + state.later.len(),
             in_flight: state.in_flight,
             is_paused: state.is_paused,
+            gate: state.gate,
             broken: state.broken.clone(),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
-struct Fixed;
+pub(super) struct Fixed;
 impl Clock for Fixed {
     fn now(&self) -> Millis {
         Millis(1_764_000_000_000)
@@ -15,7 +15,7 @@ impl Clock for Fixed {
 
 /// What a handler does with a delivery.
 #[derive(Clone, Copy)]
-enum Act {
+pub(super) enum Act {
     Fail,
     SetAside,
     Panic,
@@ -24,7 +24,7 @@ enum Act {
 
 /// A function that acts as told, in order, and then handles everything.
 #[derive(Default)]
-struct Told {
+pub(super) struct Told {
     acts: Mutex<VecDeque<Act>>,
     /// What it was handed, and when.
     seen: Mutex<Vec<(String, Instant)>>,
@@ -55,7 +55,7 @@ impl Handler for Told {
 }
 
 impl Told {
-    fn to(acts: &[Act]) -> Arc<Told> {
+    pub(super) fn to(acts: &[Act]) -> Arc<Told> {
         Arc::new(Told { acts: Mutex::new(acts.iter().copied().collect()), ..Told::default() })
     }
 
@@ -63,11 +63,11 @@ impl Told {
         Arc::new(Told { gate: Some(Semaphore::new(0)), ..Told::default() })
     }
 
-    fn bodies(&self) -> Vec<String> {
+    pub(super) fn bodies(&self) -> Vec<String> {
         self.seen.lock().unwrap().iter().map(|(body, _)| body.clone()).collect()
     }
 
-    fn moments(&self) -> Vec<Instant> {
+    pub(super) fn moments(&self) -> Vec<Instant> {
         self.seen.lock().unwrap().iter().map(|(_, at)| *at).collect()
     }
 }
@@ -80,11 +80,15 @@ fn entry(n: usize) -> Entry {
     }
 }
 
-fn store() -> Arc<EmbeddedStore> {
+pub(super) fn store() -> Arc<EmbeddedStore> {
     Arc::new(EmbeddedStore::in_memory(&[DEAD_LETTERS]).expect("a store"))
 }
 
-fn bus_with(options: BusOptions, store: Arc<EmbeddedStore>, told: &Arc<Told>) -> Arc<LocalBus> {
+pub(super) fn bus_with(
+    options: BusOptions,
+    store: Arc<EmbeddedStore>,
+    told: &Arc<Told>,
+) -> Arc<LocalBus> {
     let mut wiring = Wiring::built_in();
     // The others have no handler here, and what they hear would wait for ever.
     wiring.rules.retain(|rule| rule.function == "network");
@@ -93,11 +97,11 @@ fn bus_with(options: BusOptions, store: Arc<EmbeddedStore>, told: &Arc<Told>) ->
     bus
 }
 
-fn bus(told: &Arc<Told>) -> Arc<LocalBus> {
+pub(super) fn bus(told: &Arc<Told>) -> Arc<LocalBus> {
     bus_with(BusOptions::default(), store(), told)
 }
 
-async fn publish(bus: &LocalBus, events: usize) {
+pub(super) async fn publish(bus: &LocalBus, events: usize) {
     bus.publish((0..events).map(entry).collect()).await.expect("taken");
 }
 
@@ -106,7 +110,7 @@ fn of_network(bus: &LocalBus) -> FunctionStats {
     functions.into_iter().find(|of| of.function == "network").expect("it has an inbox")
 }
 
-async fn letters(bus: &LocalBus) -> Vec<DeadLetter> {
+pub(super) async fn letters(bus: &LocalBus) -> Vec<DeadLetter> {
     bus.list(Some("network"), 100).await.expect("a list")
 }
 
