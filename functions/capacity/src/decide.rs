@@ -28,23 +28,23 @@ pub(crate) fn decide(event: &Event, facts: &Facts, moment: Moment<'_>) -> Decisi
     let Some(ask) = ask_of(event, TakesOn::Request) else { return Decision::nothing() };
     let before = facts.receipt.as_ref();
     let key = receipt_key(&event.metadata.tenant, &event.metadata.subject);
-    let now = moment.now;
-    match rule(before.map(Receipt::recorded), ask, now) {
+    let at = moment.delivery();
+    match rule(before.map(Receipt::recorded), ask, at.now) {
         Ruling::Stale => Decision::nothing(),
         Ruling::Repeat => {
             publish_again(event, before, Step::Capacity, Data::CapacityReleased, |receipt| {
                 allocated_again(event, receipt)
             })
         }
-        Ruling::RefuseLate => refuse_late(event, key, before, now, Step::Capacity),
+        Ruling::RefuseLate => refuse_late(event, key, before, at, Step::Capacity),
         Ruling::GiveBack => {
-            give_back(event, key, before, now, release(facts), Data::CapacityReleased)
+            give_back(event, key, before, at, release(facts), Data::CapacityReleased)
         }
         Ruling::Decide => match (&event.data, &facts.seen) {
             (Data::InstanceRequested(requested), Some(seen)) => {
                 match choose(&requested.spec, seen, facts, moment.dice) {
                     Ok(host) => reserve(event, requested, facts, &host, moment),
-                    Err(reason) => refuse(event, key, before, now, Step::Capacity, reason),
+                    Err(reason) => refuse(event, key, before, at, Step::Capacity, reason),
                 }
             }
             _ => Decision::nothing(),
@@ -72,7 +72,7 @@ fn reserve(
     let allocated = allocated(requested, placement.clone());
     let key = receipt_key(&event.metadata.tenant, &event.metadata.subject);
     let claim = claim(&placement, need);
-    take(event, key, facts.receipt.as_ref(), moment.now, claim, resources, allocated)
+    take(event, key, facts.receipt.as_ref(), moment.delivery(), claim, resources, allocated)
 }
 
 fn allocated(requested: &InstanceRequested, placement: eventplane_domain::Placement) -> Data {

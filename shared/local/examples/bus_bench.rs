@@ -52,7 +52,7 @@ impl Handler for Follows {
         self.name
     }
 
-    async fn handle(&self, message: &str) -> Result<(), Failure> {
+    async fn deliver(&self, message: &str, _: u32) -> Result<(), Failure> {
         let follows = FLOW.iter().find(|(function, heard, _)| {
             *function == self.name && message[..120.min(message.len())].contains(heard)
         });
