@@ -10,6 +10,7 @@ mod answer;
 mod catalogue;
 mod dead_letters;
 mod error;
+mod explain;
 mod extract;
 mod hosts;
 mod images;
@@ -110,6 +111,7 @@ pub fn router(api: Api) -> Router {
         .merge(launch::routes())
         .merge(instances::routes())
         .merge(timeline::routes())
+        .merge(explain::routes())
         .merge(networks::routes())
         .merge(security::routes())
         .merge(hosts::routes())
