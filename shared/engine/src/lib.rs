@@ -11,6 +11,7 @@ mod metric;
 mod ports;
 mod receipt;
 mod run;
+mod shadow;
 mod stamp;
 mod system;
 
@@ -27,5 +28,6 @@ pub use receipt::{
 pub use run::{
     Decision, Delivery, Emit, Failure, Function, Handler, Look, Moment, Step, TRIES_MAX,
 };
+pub use shadow::{Effects, Shadow, ShadowStore, Verb};
 pub use stamp::{Origin, stamp};
 pub use system::{OsChance, SystemClock};
