@@ -12,11 +12,13 @@ mod dead_letters;
 mod error;
 mod explain;
 mod extract;
+mod functions;
 mod hosts;
 mod images;
 mod instances;
 mod launch;
 mod networks;
+mod rehearsal;
 mod security;
 mod timeline;
 mod token;
@@ -24,6 +26,7 @@ mod view;
 
 pub use catalogue::{InstanceType, instance_types};
 pub use error::Refusal;
+pub use functions::handlers;
 
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
@@ -118,6 +121,7 @@ pub fn router(api: Api) -> Router {
         .merge(images::routes())
         .merge(agents::routes())
         .merge(dead_letters::routes())
+        .merge(rehearsal::routes())
         .split_for_parts();
     let document = Arc::new(document);
     router
