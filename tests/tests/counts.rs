@@ -161,6 +161,7 @@ impl Counted {
                 ports: ports(store),
                 waiter: store.store.clone(),
                 dead_letters: bus.clone(),
+                archive: None,
                 master: master.clone(),
                 options: options.clone(),
             }))

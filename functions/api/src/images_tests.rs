@@ -65,6 +65,7 @@ fn app(ports: &Ports) -> axum::Router {
         ports: ports.clone(),
         waiter: Arc::new(Nobody),
         dead_letters: Arc::new(Nobody),
+        archive: None,
         master: master(ports),
         options: crate::Options::default(),
     })

@@ -19,6 +19,7 @@ mod instances;
 mod launch;
 mod networks;
 mod rehearsal;
+mod replays;
 mod security;
 mod timeline;
 mod token;
@@ -32,7 +33,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
 use axum::{Json, Router, middleware};
 use eventplane_domain::Tenant;
-use eventplane_engine::{DeadLetters, Ports, Waiter};
+use eventplane_engine::{Archive, DeadLetters, Ports, Waiter};
 use eventplane_keys::MasterKey;
 use eventplane_storage::PoolSizes;
 use eventplane_store::Table;
@@ -64,6 +65,8 @@ pub struct Api {
     pub waiter: Arc<dyn Waiter>,
     /// What the functions could not handle.
     pub dead_letters: Arc<dyn DeadLetters>,
+    /// The events that were published, where somebody keeps them for this process.
+    pub archive: Option<Arc<dyn Archive>>,
     /// The key that wraps the tenants' keys.
     pub master: Arc<dyn MasterKey>,
     /// Settings.
@@ -122,6 +125,7 @@ pub fn router(api: Api) -> Router {
         .merge(agents::routes())
         .merge(dead_letters::routes())
         .merge(rehearsal::routes())
+        .merge(replays::routes())
         .split_for_parts();
     let document = Arc::new(document);
     router

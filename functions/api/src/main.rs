@@ -11,6 +11,7 @@ async fn main() -> Result<(), Error> {
         ports: world.ports.clone(),
         waiter: Arc::new(NobodyTells),
         dead_letters: Arc::new(world.dead_letters()?),
+        archive: None,
         master: world.master_key()?,
         options: Options {
             launch_deadline_ms: world.launch_deadline_ms()?,

@@ -52,6 +52,7 @@ async fn api() -> Router {
         ports,
         waiter: store,
         dead_letters: Arc::new(Nobody),
+        archive: None,
         master: Arc::new(master),
         options: Options { tenant, ..Options::default() },
     })

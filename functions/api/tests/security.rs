@@ -72,6 +72,7 @@ fn site() -> Site {
         ports,
         waiter: store.clone(),
         dead_letters: Arc::new(Nobody),
+        archive: None,
         master,
         options: Options::default(),
     });

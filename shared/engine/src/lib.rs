@@ -19,7 +19,8 @@ pub use dice::Dice;
 pub use log::{Logged, read_log, write_log};
 pub use metric::{METRIC, metric};
 pub use ports::{
-    Chance, Clock, DeadLetter, DeadLetters, Fault, Ports, Publisher, Waiter, Watching,
+    Archive, Archived, Chance, Clock, DeadLetter, DeadLetters, Fault, Found, Ports, Publisher,
+    Span, Waiter, Watching,
 };
 pub use receipt::{
     KEPT_MS, Receipt, TakesOn, ask_of, give_back, give_back_keeping, publish_again, refuse,

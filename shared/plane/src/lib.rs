@@ -15,6 +15,7 @@ use eventplane_domain::Tenant;
 use eventplane_engine::{Chance, Clock, Fault, Ports};
 use eventplane_engine::{OsChance, SystemClock};
 use eventplane_keys::{LocalMasterKey, MasterKey};
+use eventplane_local::archive::LocalArchive;
 use eventplane_local::bus::{BusOptions, LocalBus};
 use eventplane_local::key_file::{self, KeyFileError};
 use eventplane_local::store::{EmbeddedStore, OpenError};
@@ -120,6 +121,8 @@ impl Plane {
         let (store, master) = open(&options, &chance)?;
         let bus =
             LocalBus::new(Wiring::built_in(), store.clone(), clock.clone(), options.bus.clone());
+        let archive = archive(&options)?;
+        bus.archive_to(archive.clone());
         let ports = Ports { store: store.clone(), bus: bus.clone(), clock, chance };
         let tenant = Tenant::local();
         eventplane_network::seed(&*store, &tenant, &options.zones).await?;
@@ -134,6 +137,7 @@ impl Plane {
             ports: ports.clone(),
             waiter: store.clone(),
             dead_letters: bus.clone(),
+            archive: Some(Arc::new(archive)),
             master,
             options: Options {
                 tenant,
@@ -213,6 +217,14 @@ fn open(
             Ok((Arc::new(store), Arc::new(master)))
         }
     }
+}
+
+fn archive(options: &PlaneOptions) -> Result<LocalArchive, StartError> {
+    let Some(dir) = &options.data_dir else {
+        return Ok(LocalArchive::in_memory(Wiring::built_in()));
+    };
+    let archive = LocalArchive::in_dir(&dir.join("archive"), Wiring::built_in());
+    archive.map_err(|error| StartError::DataDir(dir.clone(), error))
 }
 
 async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {

@@ -128,6 +128,7 @@ impl World {
             ports: ports.clone(),
             waiter: bus.clone(),
             dead_letters: bus.clone(),
+            archive: None,
             master,
             options: Options { launch_deadline_ms: trouble.deadline_ms, ..Options::default() },
         });

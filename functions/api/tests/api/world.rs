@@ -222,6 +222,7 @@ impl World {
             ports: ports.clone(),
             waiter: store.clone(),
             dead_letters: letters.clone(),
+            archive: None,
             master: master.clone(),
             options,
         });
