@@ -268,7 +268,7 @@ pub(crate) fn rollback(plane: &Plane) -> Vec<String> {
 }
 
 /// What only hosts and operators ask. Everything else is for tenants too.
-const OF_HOSTS_AND_OPERATORS: [&str; 8] = [
+const OF_HOSTS_AND_OPERATORS: [&str; 10] = [
     "ANY /v1/dead-letters",
     "ANY /v1/dead-letters/{proxy+}",
     "ANY /v1/hosts/{host_id}",
@@ -277,6 +277,8 @@ const OF_HOSTS_AND_OPERATORS: [&str; 8] = [
     "GET /v1/capacity",
     "GET /v1/hosts",
     "POST /v1/hosts",
+    "POST /v1/rehearsals",
+    "POST /v1/replays",
 ];
 
 pub(crate) fn routes(plane: &Plane) -> Vec<String> {
