@@ -12,12 +12,16 @@ mod kept;
 mod problem;
 mod purge;
 mod reach;
+mod rehearsal;
+#[cfg(feature = "aws")]
+mod replay_aws;
 mod serve;
 mod show;
 #[cfg(feature = "aws")]
 mod sign;
 mod tables;
 mod test_pattern;
+mod tree;
 mod verbs;
 mod waterfall;
 
@@ -85,6 +89,7 @@ async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
         Verb::List(filters) => verbs::list(&client().await?, screen, filters).await,
         Verb::Describe { id } => verbs::describe(&client().await?, screen, id).await,
         Verb::Events { id } => verbs::events(&client().await?, screen, id).await,
+        Verb::Explain { id } => verbs::explain(&client().await?, screen, id).await,
         Verb::Terminate { ids, wait } => {
             verbs::terminate(&client().await?, screen, ids, wait).await
         }
@@ -92,6 +97,7 @@ async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
         Verb::Capacity => verbs::capacity(&client().await?, screen).await,
         Verb::Types => verbs::types(&client().await?, screen).await,
         Verb::DeadLetters { verb } => verbs::letters(&client().await?, screen, verb).await,
+        Verb::Replay(asked) => rehearsal::replay(&client().await?, screen, asked).await,
         Verb::Audit { id } => verbs::audit(&client().await?, screen, id).await,
         Verb::TestPattern { pattern, event } => {
             let matches = test_pattern::matches(pattern, event)?;

@@ -4,13 +4,13 @@ use crate::args::{HostVerb, Launch, LetterVerb, List, Wait};
 use crate::client::{Client, encode};
 use crate::problem::Problem;
 use crate::show::{Ink, Screen, text_at};
-use crate::{body, tables, waterfall};
+use crate::{body, rehearsal, tables, tree, waterfall};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// An id as a part of a path.
-fn path_of(id: &str) -> Result<String, Problem> {
+pub(crate) fn path_of(id: &str) -> Result<String, Problem> {
     // A dot by itself would climb, and nothing would be the list.
     if id.is_empty() || id == "." || id == ".." {
         return Err(Problem::Input(format!("`{id}` is no id")));
@@ -203,6 +203,15 @@ pub(crate) async fn events(client: &Client, screen: &mut Screen, id: &str) -> Re
     Ok(())
 }
 
+pub(crate) async fn explain(client: &Client, screen: &mut Screen, id: &str) -> Result<(), Problem> {
+    let explained = client.get(&format!("{}/explain", instance_path(id)?)).await?;
+    screen.either(&explained, |screen| {
+        let state = screen.state(&text_at(&explained, "state"));
+        format!("{} {state}\n{}", screen.ink(Ink::Bold, id), tree::text(screen, &explained))
+    });
+    Ok(())
+}
+
 pub(crate) async fn audit(client: &Client, screen: &mut Screen, id: &str) -> Result<(), Problem> {
     let audit = client.get(&format!("{}/audit", instance_path(id)?)).await?;
     screen.either(&audit, |screen| tables::audit(screen, &audit));
@@ -263,6 +272,9 @@ pub(crate) async fn letters(
         LetterVerb::Show { id } => {
             let letter = client.get(&format!("/v1/dead-letters/{}", path_of(id)?)).await?;
             screen.either(&letter, |screen| tables::whole(screen, &letter));
+        }
+        LetterVerb::Redrive { id, dry_run: true, .. } => {
+            rehearsal::dry_run(client, screen, id.as_deref()).await?;
         }
         LetterVerb::Redrive { id, .. } => {
             let path = match id {
