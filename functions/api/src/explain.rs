@@ -43,7 +43,7 @@ impl What {
         match self {
             What::Requested => ("api", "requested"),
             What::Asked(Want::Terminated) => ("api", "termination requested"),
-            What::Asked(_) => ("api", "stop requested"),
+            What::Asked(Want::Stopped) => ("api", "stop requested"),
             What::Answered(step, answer) => (step.name(), answer.name()),
             What::Staged(stage) => ("handoff", stage.name()),
             What::Running => ("instances", "running"),
