@@ -220,7 +220,9 @@ impl Store for ShadowStore {
                     found.insert(place, (key, item));
                 }
             }
-            let (Some(next), Some(last)) = (page.next, last) else { break None };
+            let Some(next) = page.next else { break None };
+            below.after = Some(next);
+            let Some(last) = last else { continue };
             // Of the last sort key, and beyond, more may come.
             let is_sure = |place: &&Place| match query.descending {
                 false => place.0 < last,
@@ -229,7 +231,6 @@ impl Store for ShadowStore {
             if found.keys().filter(is_sure).count() >= limit {
                 break Some(last);
             }
-            below.after = Some(next);
         };
         let mut ordered: Vec<_> = found.into_iter().collect();
         if query.descending {
