@@ -213,8 +213,10 @@ mod tests {
         fn name(&self) -> &'static str {
             "obeys"
         }
-        async fn deliver(&self, message: &str, _: u32) -> Result<(), Failure> {
+        async fn deliver(&self, message: &str, received: u32) -> Result<(), Failure> {
             match message {
+                "third" if received != 3 => Err(Failure::Retry(Fault::Other("as told".to_owned()))),
+                "third" => Ok(()),
                 "fail" => Err(Failure::Retry(Fault::Other("as told".to_owned()))),
                 "panic" => panic!("as told"),
                 other => eventplane_events::read(other).map(drop).map_err(Failure::SetAside),
@@ -254,6 +256,19 @@ mod tests {
                 failures.iter().filter_map(|one| one["itemIdentifier"].as_str()).collect();
             failed.sort_unstable();
             assert_eq!(failed, expected, "{bodies:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_is_handed_over_with_how_often_it_was_received() {
+        let received = |times: &str| batch(&["third"]).replace(r#"Count":"1""#, times);
+        for (times, fails) in [(r#"Count":"2""#, 1), (r#"Count":"3""#, 0), (r#"Count":"x""#, 1)] {
+            let answer = invoke(&received(times)).await.expect("an answer");
+            assert_eq!(
+                answer["batchItemFailures"].as_array().map(Vec::len),
+                Some(fails),
+                "{times}"
+            );
         }
     }
 
