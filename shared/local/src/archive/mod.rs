@@ -19,11 +19,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// How many bytes of events are kept where there is no data directory; the oldest go first.
 pub const MEMORY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How many events may wait for the disk; what comes beyond is dropped, and counted.
-const WAITING_MAX: usize = 4_096;
+const WAITING_MAX: usize = 16_384;
+/// How long events gather before they are written: a thread that is woken for each one, and writes
+/// each by itself, costs publishing more than all else.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// The archive; clones are of the same one.
 #[derive(Clone)]
@@ -130,9 +134,13 @@ fn lost(dropped: &AtomicU64) {
     }
 }
 
-/// Writes what comes, and makes it visible whenever nothing waits.
+/// Writes what comes, so much at once as has gathered.
+#[allow(clippy::disallowed_methods, reason = "it blocks a thread of its own")]
 fn write(mut segments: Segments, jobs: &Receiver<Job>, dropped: &AtomicU64) {
     while let Ok(first) = jobs.recv() {
+        if matches!(first, Job::Keep(..)) {
+            thread::sleep(GATHER);
+        }
         let mut next = Some(first);
         while let Some(job) = next {
             match job {

@@ -3,6 +3,7 @@
 use eventplane_domain::Millis;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,10 @@ pub(super) const SEGMENT_BYTES_MAX: u64 = 8 * 1024 * 1024;
 pub(super) const SEGMENTS_MAX: usize = 8;
 /// What the names of segments end with; before it stands a number that grows.
 const SUFFIX: &str = ".jsonl";
+/// How a line ends.
+const END: &[u8] = b"}\n";
+/// How much is written at once.
+const BUFFER_BYTES: usize = 256 * 1024;
 
 /// The segments of one directory.
 pub(super) struct Segments {
@@ -79,14 +84,18 @@ impl Segments {
         for oldest in &numbers[..surplus] {
             fs::remove_file(self.path(*oldest))?;
         }
-        Ok(Open { file: BufWriter::new(file), bytes: 0, buffered: 0 })
+        Ok(Open { file: BufWriter::with_capacity(BUFFER_BYTES, file), bytes: 0, buffered: 0 })
     }
 
     /// Appends an event. It is in the file when [`Segments::flush`] has been called.
     pub(super) fn write(&mut self, at: Millis, message: &str) -> io::Result<()> {
         // In JSON a line break stands between two tokens, and there it says nothing.
-        let line = format!("{{\"at\":{},\"event\":{}}}\n", at.0, message.replace('\n', " "));
-        let bytes = line.len() as u64;
+        let one_line = match message.contains('\n') {
+            true => Cow::Owned(message.replace('\n', " ")),
+            false => Cow::Borrowed(message),
+        };
+        let begin = format!("{{\"at\":{},\"event\":", at.0);
+        let bytes = (begin.len() + one_line.len() + END.len()) as u64;
         let is_full = |open: &Open| open.bytes > 0 && open.bytes + bytes > SEGMENT_BYTES_MAX;
         let mut open = match self.open.take() {
             Some(open) if !is_full(&open) => open,
@@ -98,7 +107,9 @@ impl Segments {
             }
         };
         // One that fails half way is given up, and the next event begins another.
-        open.file.write_all(line.as_bytes())?;
+        for part in [begin.as_bytes(), one_line.as_bytes(), END] {
+            open.file.write_all(part)?;
+        }
         open.bytes += bytes;
         open.buffered += 1;
         self.open = Some(open);
