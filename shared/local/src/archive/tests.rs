@@ -94,6 +94,19 @@ fn memory_keeps_the_newest_bytes() {
 }
 
 #[test]
+fn what_comes_too_fast_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = LocalArchive::in_dir(dir.path(), Wiring::built_in()).unwrap();
+    let message = message("InstanceRequested", id(1).as_str(), 0);
+    let many = 2 * WAITING_MAX;
+    for _ in 0..many {
+        archive.keep(Millis(1), &message);
+    }
+    let kept = read(&archive, &span()).len();
+    assert_eq!(kept + usize::try_from(archive.dropped()).unwrap(), many);
+}
+
+#[test]
 fn what_the_disk_does_not_take_is_counted() {
     let dir = tempfile::tempdir().unwrap();
     let archive = LocalArchive::in_dir(&dir.path().join("archive"), Wiring::built_in()).unwrap();
