@@ -11,7 +11,6 @@ use crate::extract::{Body, Operator};
 use crate::rehearsal::{Rehearsal, Verdict, summary};
 use crate::view::instance_id;
 use axum::Json;
-use axum::http::StatusCode;
 use eventplane_domain::Millis;
 use eventplane_engine::Span;
 use serde::Deserialize;
@@ -84,8 +83,7 @@ async fn replay(Operator(api): Operator, Body(asked): Body<Asked>) -> Result<Jso
     let Some(archive) = &api.archive else {
         let message = "no archive can be read from here: on AWS `eventplane replay --stack NAME` \
                        has the bus replay its own into the shadow";
-        let refusal = Refusal::invalid("UnsupportedOperation", message);
-        return Err(refusal.status(StatusCode::NOT_IMPLEMENTED));
+        return Err(Refusal::invalid("UnsupportedOperation", message));
     };
     let span = asked.span(api.ports.clock.now())?;
     let rehearsal = Rehearsal::of(&api);

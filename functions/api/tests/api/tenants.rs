@@ -45,6 +45,10 @@ async fn what_runs_the_plane_is_for_no_tenant() {
         world.put("/v1/hosts/host-1", &json!({ "state": "dead" })).await.with(403);
         world.get("/v1/hosts/host-1/assignments").await.with(403);
         world.post("/v1/dead-letters/redrive", &json!({})).await.with(403);
+        world.get("/v1/dead-letters/dry-run").await.with(403);
+        world.get("/v1/dead-letters/x.1/dry-run").await.with(403);
+        world.post("/v1/replays", &json!({})).await.with(403);
+        world.post("/v1/rehearsals", &json!({ "deliveries": [] })).await.with(403);
     }
     becomes(&world, None);
     world.get("/v1/hosts/host-1").await.with(200);
