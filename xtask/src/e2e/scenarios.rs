@@ -16,6 +16,10 @@ pub(super) fn launches_and_terminates(site: &Site, _: &Tap) -> Result<()> {
         let lines = timeline["events"].as_array().cloned().unwrap_or_default();
         ensure!(lines.iter().any(|line| line["step"] == step), "no line of {step}: {timeline:#}");
     }
+    let explained = site.run(&["explain", &ids[0]])?;
+    let chain = &explained["generations"][0]["chains"][0];
+    ensure!(chain["led_to"][0]["what"] == "taken", "capacity comes first: {explained:#}");
+    ensure!(explained.to_string().contains(r#""what":"running""#), "no end: {explained:#}");
     let audit = site.run(&["audit", &ids[0]])?;
     ensure!(audit["verified"] == true, "the audit record is not what it says: {audit:#}");
     ensure!(site.run(&["capacity"])? != before, "what runs takes room");
@@ -84,6 +88,9 @@ pub(super) fn a_broken_step_is_redriven(site: &Site, _: &Tap) -> Result<()> {
     let id = id.context("a letter has an id")?;
     let shown = site.run(&["dead-letters", "show", id])?;
     ensure!(shown["message"]["detail-type"] == "CapacityAllocated", "{shown:#}");
+    let ruled = site.run(&["dead-letters", "redrive", id, "--dry-run"])?;
+    ensure!(ruled["verdict"] == "apply", "a redrive would go on: {ruled:#}");
+    ensure!(ruled["publishes"] == json!(["VolumeProvisioned"]), "{ruled:#}");
     let redriven = site.run(&["dead-letters", "redrive", id])?;
     ensure!(redriven["redriven"] == 1, "{redriven}");
     site.until_state(&ids[0], "running")?;
