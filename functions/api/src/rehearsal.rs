@@ -40,7 +40,7 @@ pub(crate) enum Verdict {
     NothingToDo,
     /// Nothing would be written, and what is recorded is past the message.
     Stale,
-    /// It would fail again.
+    /// It fails here as well.
     Unsafe,
 }
 
@@ -111,7 +111,7 @@ impl Rehearsal {
         };
         let effects = self.shadow.effects();
         if let Err(why) = handled {
-            let why = format!("it would fail again: {why}");
+            let why = format!("it fails here too: {why}");
             return Ok(Ruled { verdict: Verdict::Unsafe, why, effects: Effects::default() });
         }
         let published = published(&effects);
