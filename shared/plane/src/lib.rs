@@ -101,6 +101,7 @@ pub enum StartError {
 pub struct Plane {
     store: Arc<EmbeddedStore>,
     bus: Arc<LocalBus>,
+    archive: LocalArchive,
     router: Router,
     ports: Ports,
     address: SocketAddr,
@@ -137,7 +138,7 @@ impl Plane {
             ports: ports.clone(),
             waiter: store.clone(),
             dead_letters: bus.clone(),
-            archive: Some(Arc::new(archive)),
+            archive: Some(Arc::new(archive.clone())),
             master,
             options: Options {
                 tenant,
@@ -153,7 +154,7 @@ impl Plane {
         fleet.zones = options.zones;
         fleet.memory = options.data_dir.map(|dir| dir.join("hosts.journal"));
         let fleet = Fleet::run(fleet, Arc::new(InProcess(router.clone())))?;
-        Ok(Plane { store, bus, router, ports, address, fleet, stop, server, sweeper })
+        Ok(Plane { store, bus, archive, router, ports, address, fleet, stop, server, sweeper })
     }
 
     /// Where it listens.
@@ -195,6 +196,7 @@ impl Plane {
             warn!("a request did not end in time");
         }
         self.bus.stop().await;
+        self.archive.flush().await;
     }
 }
 

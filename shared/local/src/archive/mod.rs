@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 /// How many bytes of events are kept where there is no data directory; the oldest go first.
@@ -39,7 +39,18 @@ pub struct LocalArchive {
 
 enum Kept {
     InMemory(Mutex<Memory>),
-    InFiles { segments: Segments, queue: Option<SyncSender<Job>>, writer: Option<JoinHandle<()>> },
+    InFiles { segments: Segments, queue: SyncSender<Job> },
+}
+
+impl Kept {
+    /// Waits until all that was kept so far is in the files.
+    fn flush(&self) {
+        if let Kept::InFiles { queue, .. } = self {
+            let (done, written) = mpsc::channel();
+            // If the writer has ended, what it wrote is all there is.
+            let _ = queue.send(Job::Flush(done)).map(|()| written.recv());
+        }
+    }
 }
 
 #[derive(Default)]
@@ -71,11 +82,12 @@ impl LocalArchive {
         let dropped = Arc::new(AtomicU64::new(0));
         let (queue, jobs) = mpsc::sync_channel(WAITING_MAX);
         let (of_writer, count) = (segments.clone(), dropped.clone());
-        let writer = thread::Builder::new()
+        // It ends with the queue, and nobody waits for that: whoever has to has it flushed.
+        thread::Builder::new()
             .name("archive-writer".to_owned())
             .spawn(move || write(of_writer, &jobs, &count))?;
-        let kept = Kept::InFiles { segments, queue: Some(queue), writer: Some(writer) };
-        Ok(LocalArchive { kept: Arc::new(kept), wiring: Arc::new(wiring), dropped })
+        let kept = Arc::new(Kept::InFiles { segments, queue });
+        Ok(LocalArchive { kept, wiring: Arc::new(wiring), dropped })
     }
 
     /// Keeps an event in its envelope; never waits.
@@ -92,11 +104,18 @@ impl LocalArchive {
             }
             Kept::InFiles { queue, .. } => {
                 let job = Job::Keep(at, message.clone());
-                if queue.as_ref().is_none_or(|queue| queue.try_send(job).is_err()) {
+                if queue.try_send(job).is_err() {
                     lost(&self.dropped);
                 }
             }
         }
+    }
+
+    /// Completes when all that was kept so far is in the files.
+    pub async fn flush(&self) {
+        let kept = self.kept.clone();
+        // It cannot fail: a thread that waits for another one does nothing else.
+        let _ = tokio::task::spawn_blocking(move || kept.flush()).await;
     }
 
     /// How many events it could not keep since the process began.
@@ -185,29 +204,13 @@ impl LocalArchive {
                     self.select(span, &mut found, at, &message);
                 }
             }
-            Kept::InFiles { segments, queue, .. } => {
-                let (done, written) = mpsc::channel();
-                if let Some(queue) = queue {
-                    // If the writer has ended, what it wrote is all there is.
-                    let _ = queue.send(Job::Flush(done)).map(|()| written.recv());
-                }
+            Kept::InFiles { segments, .. } => {
+                self.kept.flush();
                 segments.read(|at, message| self.select(span, &mut found, at, message))?;
             }
         }
         found.dropped = self.dropped();
         Ok(found)
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        if let Kept::InFiles { queue, writer, .. } = self {
-            drop(queue.take());
-            if let Some(writer) = writer.take() {
-                // A writer that panicked has said so already.
-                let _ = writer.join();
-            }
-        }
     }
 }
 

@@ -51,7 +51,10 @@ fn an_archive_finds_by_time_and_instance_in_the_order_of_publishing() {
 fn an_archive_in_files_outlives_its_process_and_a_torn_line() {
     let dir = tempfile::tempdir().unwrap();
     let open = || LocalArchive::in_dir(dir.path(), Wiring::built_in()).unwrap();
-    open().keep(Millis(1), &message("InstanceRequested", id(1).as_str(), 0));
+    let first = open();
+    first.keep(Millis(1), &message("InstanceRequested", id(1).as_str(), 0));
+    first.kept.flush();
+    drop(first);
     let torn = dir.path().join("00000002.jsonl");
     fs::write(torn, "{\"at\":2,\"event\":{\"detail-type\":\"Inst").unwrap();
     let again = open();
