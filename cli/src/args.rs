@@ -127,6 +127,11 @@ pub(crate) enum Verb {
         #[arg(long)]
         off: bool,
     },
+    /// Show what led to what in an instance's life: which receipt, at which try, how long.
+    Explain {
+        /// The instance's id.
+        id: String,
+    },
     /// Terminate instances.
     Terminate {
         /// Their ids.
@@ -166,6 +171,8 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: Option<ModeVerb>,
     },
+    /// Put past events to the functions once more, in a shadow where nothing is done.
+    Replay(Replay),
     /// Show and verify the audit chain of an instance.
     Audit {
         /// The instance's id.
@@ -318,6 +325,25 @@ pub(crate) struct Purge {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// Published from this moment on, such as 2026-11-25T08:30:00Z.
+    #[arg(long)]
+    pub(crate) from: Option<String>,
+    /// Published up to this moment.
+    #[arg(long)]
+    pub(crate) to: Option<String>,
+    /// Only what is about this instance.
+    #[arg(long)]
+    pub(crate) instance: Option<String>,
+    /// Only to this function.
+    #[arg(long)]
+    pub(crate) function: Option<String>,
+    /// The archive of this stack on AWS, instead of the plane's own.
+    #[arg(long, requires = "from", requires = "to")]
+    pub(crate) stack: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Wait {
     /// Wait until it is done.
     #[arg(long)]
@@ -407,6 +433,9 @@ pub(crate) enum LetterVerb {
         /// All of them.
         #[arg(long, group = "which")]
         all: bool,
+        /// Only say what it would do: apply, nothing to do, stale, or unsafe.
+        #[arg(long)]
+        dry_run: bool,
         /// Only those of this function.
         #[arg(long, requires = "all", conflicts_with = "id")]
         function: Option<String>,

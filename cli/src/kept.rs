@@ -54,7 +54,7 @@ pub(crate) struct Account {
 }
 
 /// An error of AWS in one line.
-fn told<E: ProvideErrorMetadata + Error>(doing: &str, error: &E) -> Problem {
+pub(crate) fn told<E: ProvideErrorMetadata + Error>(doing: &str, error: &E) -> Problem {
     let why = match (error.code(), error.message()) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(code), None) => code.to_owned(),

@@ -17,12 +17,16 @@ mod operate;
 mod problem;
 mod purge;
 mod reach;
+mod rehearsal;
+#[cfg(feature = "aws")]
+mod replay_aws;
 mod serve;
 mod show;
 #[cfg(feature = "aws")]
 mod sign;
 mod tables;
 mod test_pattern;
+mod tree;
 mod verbs;
 mod waterfall;
 mod why;
@@ -92,6 +96,7 @@ async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
         Verb::Describe { id } => verbs::describe(&client().await?, screen, id).await,
         Verb::Events { id } => verbs::events(&client().await?, screen, id).await,
         Verb::Why { id } => why::why(&client().await?, screen, id).await,
+        Verb::Explain { id } => verbs::explain(&client().await?, screen, id).await,
         Verb::Start { ids, wait } => {
             let start = lifecycle::Change::Start;
             lifecycle::change(&client().await?, screen, start, ids, Some(wait)).await
@@ -117,6 +122,7 @@ async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
         Verb::DeadLetters { verb } => verbs::letters(&client().await?, screen, verb).await,
         Verb::Limits => limits::limits(&client().await?, screen).await,
         Verb::Mode { verb } => limits::mode(&client().await?, screen, verb.as_ref()).await,
+        Verb::Replay(asked) => rehearsal::replay(&client().await?, screen, asked).await,
         Verb::Audit { id } => verbs::audit(&client().await?, screen, id).await,
         Verb::TestPattern { pattern, event } => {
             let matches = test_pattern::matches(pattern, event)?;

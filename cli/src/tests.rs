@@ -351,7 +351,8 @@ fn a_token_is_sent_and_a_gateway_that_refuses_says_what_it_wants() {
 #[cfg(not(feature = "aws"))]
 #[test]
 fn what_needs_aws_says_which_build_can() {
-    let cases: [&[&str]; 4] = [
+    let cases: [&[&str]; 5] = [
+        &["replay", "--stack", "plane", "--from", "x", "--to", "x"],
         &["purge", "--stack", "plane"],
         &["list", "--sign"],
         &["--endpoint", "https://a1b2.execute-api.us-east-1.amazonaws.com", "list"],

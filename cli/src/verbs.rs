@@ -4,7 +4,7 @@ use crate::args::{HostVerb, Launch, LetterVerb, List, Wait};
 use crate::client::{Client, encode};
 use crate::problem::Problem;
 use crate::show::{Ink, Screen, text_at};
-use crate::{body, operate, tables, waterfall};
+use crate::{body, operate, rehearsal, tables, tree, waterfall};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -150,6 +150,15 @@ pub(crate) async fn events(client: &Client, screen: &mut Screen, id: &str) -> Re
     Ok(())
 }
 
+pub(crate) async fn explain(client: &Client, screen: &mut Screen, id: &str) -> Result<(), Problem> {
+    let explained = client.get(&format!("{}/explain", instance_path(id)?)).await?;
+    screen.either(&explained, |screen| {
+        let state = screen.state(&text_at(&explained, "state"));
+        format!("{} {state}\n{}", screen.ink(Ink::Bold, id), tree::text(screen, &explained))
+    });
+    Ok(())
+}
+
 pub(crate) async fn audit(client: &Client, screen: &mut Screen, id: &str) -> Result<(), Problem> {
     let audit = client.get(&format!("{}/audit", instance_path(id)?)).await?;
     screen.either(&audit, |screen| tables::audit(screen, &audit));
@@ -210,6 +219,9 @@ pub(crate) async fn letters(
         LetterVerb::Show { id } => {
             let letter = client.get(&format!("/v1/dead-letters/{}", path_of(id)?)).await?;
             screen.either(&letter, |screen| tables::whole(screen, &letter));
+        }
+        LetterVerb::Redrive { id, dry_run: true, function, .. } => {
+            rehearsal::dry_run(client, screen, id.as_deref(), function.as_deref()).await?;
         }
         LetterVerb::Redrive { id: Some(id), .. } => {
             let path = format!("/v1/dead-letters/{}/redrive", path_of(id)?);

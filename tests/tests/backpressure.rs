@@ -361,7 +361,7 @@ async fn placed_at(site: &Site, tenant: &str, id: &str) -> Millis {
     let tenant = Tenant::parse(tenant).expect("a tenant");
     let key = eventplane_capacity::receipt_key(&tenant, &InstanceId::parse(id).expect("an id"));
     let item = site.plane.store().get(&key).await.expect("a store");
-    Receipt::read(item.as_ref()).expect("readable").expect("a receipt").log[0].0
+    Receipt::read(item.as_ref()).expect("readable").expect("a receipt").log[0].at
 }
 
 #[tokio::test(flavor = "multi_thread")]

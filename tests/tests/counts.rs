@@ -162,6 +162,7 @@ impl Counted {
                 waiter: store.store.clone(),
                 dead_letters: bus.clone(),
                 breakers: bus.clone(),
+                archive: None,
                 master: master.clone(),
                 options: options.clone(),
                 limits: Limits::off(),

@@ -231,6 +231,7 @@ impl Stage {
             waiter: plane.store().clone(),
             dead_letters: plane.bus().clone(),
             breakers: plane.bus().clone(),
+            archive: None,
             master: Arc::new(master),
             limits,
             options: Options::default(),

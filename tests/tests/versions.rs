@@ -132,10 +132,10 @@ impl Handler for SideBySide {
     fn name(&self) -> &'static str {
         self.now.name()
     }
-    async fn handle(&self, message: &str) -> Result<(), Failure> {
+    async fn deliver(&self, message: &str, received: u32) -> Result<(), Failure> {
         match self.version_for(message) {
-            Deployed::Next => self.next.handle(message).await,
-            _ => self.now.handle(message).await,
+            Deployed::Next => self.next.deliver(message, received).await,
+            _ => self.now.deliver(message, received).await,
         }
     }
 }

@@ -82,6 +82,25 @@ fn a_replayed_event_reaches_nobody() {
 }
 
 #[test]
+fn what_is_replayed_reaches_the_shadow_and_what_happens_does_not() {
+    let resources = &template::read(TEMPLATE).expect("readable")["Resources"];
+    let pattern = &resources["ShadowRule"]["Properties"]["EventPattern"];
+    let pattern = eventplane_pattern::Pattern::from_value(pattern).expect("a pattern");
+    for kind in KINDS {
+        for publisher in kind.publishers {
+            let mut event = event(kind, publisher);
+            assert!(!pattern.matches(&event), "{} by {publisher}", kind.name);
+            event["replay-name"] = json!("monday");
+            assert!(pattern.matches(&event), "{} by {publisher}", kind.name);
+        }
+    }
+    let mut foreign = event(&KINDS[0], "console");
+    foreign["source"] = json!("aws.ec2");
+    foreign["replay-name"] = json!("monday");
+    assert!(!pattern.matches(&foreign));
+}
+
+#[test]
 fn an_event_from_elsewhere_reaches_nobody() {
     let wiring = Wiring::built_in();
     for kind in KINDS {

@@ -32,8 +32,8 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OfFunction {
-    function: Option<String>,
+pub(crate) struct OfFunction {
+    pub(crate) function: Option<String>,
 }
 
 fn shown(letter: &DeadLetter) -> Value {
@@ -43,6 +43,7 @@ fn shown(letter: &DeadLetter) -> Value {
         "reason": letter.reason,
         "received": letter.received,
         "at": rfc3339(letter.at.0),
+        "cause": cause(&letter.body),
         "message": serde_json::from_str::<Value>(&letter.body)
             .unwrap_or_else(|_| Value::String(letter.body.clone())),
     })
@@ -69,7 +70,22 @@ async fn list(
     Ok(Json(json!({ "dead_letters": letters })))
 }
 
-fn none(id: &str) -> Refusal {
+/// Where the message came from, as far as it can be read: the request that all goes back to, the
+/// event that led to this one, and how many did.
+fn cause(message: &str) -> Value {
+    let message: Value = serde_json::from_str(message).unwrap_or_default();
+    let metadata = &message["detail"]["metadata"];
+    json!({
+        "event": message["detail-type"],
+        "by": message["source"],
+        "instance": metadata["subject"],
+        "correlation": metadata["correlationid"],
+        "caused_by": metadata["causationid"],
+        "hop": metadata["hop"],
+    })
+}
+
+pub(crate) fn none(id: &str) -> Refusal {
     let message = format!("there is no dead letter `{id}`: it was redriven, or never was");
     Refusal::not_found("InvalidDeadLetterID.NotFound", message)
 }

@@ -46,7 +46,8 @@ impl FromRequestParts<Shared> for Operator {
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Refusal> {
         if parts.extensions.get::<Option<Tenant>>().is_some() {
-            let message = "hosts, capacity, breakers, dead letters and the ledger are for those who run the plane";
+            let message = "hosts, capacity, breakers, dead letters, replays and the ledger are for \
+                           those who run the plane";
             return Err(
                 Refusal::invalid("UnauthorizedOperation", message).status(StatusCode::FORBIDDEN)
             );

@@ -66,6 +66,7 @@ fn app(ports: &Ports) -> axum::Router {
         waiter: Arc::new(Nobody),
         dead_letters: Arc::new(Nobody),
         breakers: Arc::new(Nobody),
+        archive: None,
         master: master(ports),
         options: crate::Options::default(),
         limits: crate::Limits::off(),

@@ -11,7 +11,9 @@ mod breakers;
 mod catalogue;
 mod dead_letters;
 mod error;
+mod explain;
 mod extract;
+mod functions;
 mod hosts;
 mod images;
 mod instances;
@@ -20,6 +22,8 @@ pub mod ledger;
 mod lifecycle;
 mod limits;
 mod networks;
+mod rehearsal;
+mod replays;
 mod security;
 mod timeline;
 mod token;
@@ -28,13 +32,14 @@ mod why;
 
 pub use catalogue::{InstanceType, instance_types};
 pub use error::Refusal;
+pub use functions::handlers;
 pub use limits::{LimitSettings, Limits, Rate};
 
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
 use axum::{Json, Router, middleware};
 use eventplane_domain::Tenant;
-use eventplane_engine::{Breakers, DeadLetters, Ports, Waiter};
+use eventplane_engine::{Archive, Breakers, DeadLetters, Ports, Waiter};
 use eventplane_keys::MasterKey;
 use eventplane_storage::PoolSizes;
 use eventplane_store::Table;
@@ -68,6 +73,8 @@ pub struct Api {
     pub dead_letters: Arc<dyn DeadLetters>,
     /// Who gives the functions their events, or lets them wait.
     pub breakers: Arc<dyn Breakers>,
+    /// The events that were published, where somebody keeps them for this process.
+    pub archive: Option<Arc<dyn Archive>>,
     /// The key that wraps the tenants' keys.
     pub master: Arc<dyn MasterKey>,
     /// Settings.
@@ -122,6 +129,7 @@ pub fn router(api: Api) -> Router {
         .merge(lifecycle::routes())
         .merge(timeline::routes())
         .merge(why::routes())
+        .merge(explain::routes())
         .merge(networks::routes())
         .merge(security::routes())
         .merge(hosts::routes())
@@ -130,6 +138,8 @@ pub fn router(api: Api) -> Router {
         .merge(agents::routes())
         .merge(dead_letters::routes())
         .merge(breakers::routes())
+        .merge(rehearsal::routes())
+        .merge(replays::routes())
         .split_for_parts();
     let document = Arc::new(document);
     router

@@ -12,6 +12,7 @@ async fn main() -> Result<(), Error> {
         waiter: Arc::new(NobodyTells),
         dead_letters: Arc::new(world.dead_letters()?),
         breakers: Arc::new(world.breakers()?),
+        archive: None,
         master: world.master_key()?,
         options: Options {
             launch_deadline_ms: world.launch_deadline_ms()?,

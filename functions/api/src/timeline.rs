@@ -55,26 +55,26 @@ fn lines(whole: &Whole) -> Vec<Line> {
     for (step, receipt) in HOLDERS.iter().zip(&whole.receipts) {
         let Some(receipt) = receipt else { continue };
         let last = receipt.log.len().saturating_sub(1);
-        lines.extend(receipt.log.iter().enumerate().map(|(index, (at, generation, answer))| {
+        lines.extend(receipt.log.iter().enumerate().map(|(index, logged)| {
             let why = receipt.reason.as_ref().filter(|_| index == last);
             Line {
-                at: *at,
+                at: logged.at,
                 step: step.name(),
-                what: answer.name(),
-                generation: *generation,
+                what: logged.what.name(),
+                generation: logged.generation,
                 reason: why.map(ToString::to_string),
             }
         }));
     }
     if let Some(handoff) = &whole.handoff {
         let last = handoff.log.len().saturating_sub(1);
-        lines.extend(handoff.log.iter().enumerate().map(|(index, (at, generation, stage))| {
+        lines.extend(handoff.log.iter().enumerate().map(|(index, logged)| {
             let why = handoff.ending.as_ref().filter(|_| index == last);
             Line {
-                at: *at,
+                at: logged.at,
                 step: "handoff",
-                what: stage.name(),
-                generation: *generation,
+                what: logged.what.name(),
+                generation: logged.generation,
                 reason: why.map(|ending| ending.reason.to_string()),
             }
         }));

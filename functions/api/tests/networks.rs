@@ -67,6 +67,7 @@ async fn api() -> Router {
         waiter: store,
         dead_letters: Arc::new(Nobody),
         breakers: Arc::new(Nobody),
+        archive: None,
         master: Arc::new(master),
         options: Options { tenant, ..Options::default() },
         limits: Limits::off(),

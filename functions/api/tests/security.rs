@@ -86,6 +86,7 @@ fn site() -> Site {
         waiter: store.clone(),
         dead_letters: Arc::new(Nobody),
         breakers: Arc::new(Nobody),
+        archive: None,
         master,
         options: Options::default(),
         limits: Limits::off(),

@@ -30,28 +30,28 @@ pub(crate) fn decide(event: &Event, facts: &Facts, moment: Moment<'_>) -> Decisi
     let Some(ask) = ask_of(event, TakesOn::Request) else { return Decision::nothing() };
     let before = facts.receipt.as_ref();
     let key = receipt_key(&event.metadata.tenant, &event.metadata.subject);
-    let now = moment.now;
-    match rule(before.map(Receipt::recorded), ask, now) {
+    let at = moment.delivery();
+    match rule(before.map(Receipt::recorded), ask, at.now) {
         Ruling::Stale => Decision::nothing(),
         Ruling::Repeat => {
             publish_again(event, before, Step::Capacity, Data::CapacityReleased, |receipt| {
                 allocated_again(event, receipt)
             })
         }
-        Ruling::RefuseLate => refuse_late(event, key, before, now, Step::Capacity),
+        Ruling::RefuseLate => refuse_late(event, key, before, at, Step::Capacity),
         Ruling::GiveBack => {
             let Data::InstanceWithdrawn(withdrawn) = &event.data else {
                 unreachable!("only what is withdrawn is given back")
             };
             let (room, kept) = (release(facts), kept(before, withdrawn.outcome));
-            give_back_keeping(event, key, before, now, room, Data::CapacityReleased, kept)
+            give_back_keeping(event, key, before, at, room, Data::CapacityReleased, kept)
         }
         Ruling::Decide => match (&event.data, &facts.seen) {
             (Data::InstanceRequested(requested), Some(seen)) => {
                 let spec = at_home(&requested.spec, before);
                 match choose(&spec, seen, before, moment.dice) {
                     Ok(host) => reserve(event, requested, facts, &host, moment),
-                    Err(reason) => refuse(event, key, before, now, Step::Capacity, reason),
+                    Err(reason) => refuse(event, key, before, at, Step::Capacity, reason),
                 }
             }
             _ => Decision::nothing(),
@@ -74,7 +74,7 @@ fn reserve(
     let allocated = allocated(requested, placement.clone());
     let key = receipt_key(&event.metadata.tenant, &event.metadata.subject);
     let claim = claim(&placement, need, &avoided(facts.receipt.as_ref()));
-    take(event, key, facts.receipt.as_ref(), moment.now, claim, resources, allocated)
+    take(event, key, facts.receipt.as_ref(), moment.delivery(), claim, resources, allocated)
 }
 
 fn allocated(requested: &InstanceRequested, placement: eventplane_domain::Placement) -> Data {

@@ -84,7 +84,7 @@ fn withdrawn(outcome: Outcome) -> Data {
 
 fn decided(facts: &Facts, event: &Event, now: i64) -> Decision {
     let dice = &mut Dice::new(7);
-    decide(event, facts, Moment { now: Millis(now), dice })
+    decide(event, facts, Moment { now: Millis(now), received: 1, dice })
 }
 
 fn seeing(hosts: Vec<Host>) -> Facts {
@@ -122,7 +122,7 @@ fn launches_that_see_the_same_fleet_at_once_do_not_all_choose_the_same_host() {
     let facts = seeing(vec![host("a1", "a", 64, None), host("b1", "b", 63, None)]);
     let event = event(1, 1, requested(spec(2)));
     let choose = |seed: u64| {
-        let moment = Moment { now: Millis(5), dice: &mut Dice::new(seed) };
+        let moment = Moment { now: Millis(5), received: 1, dice: &mut Dice::new(seed) };
         chosen(&decide(&event, &facts, moment))
     };
     let taken: std::collections::BTreeSet<String> = (0..64).map(choose).collect();

@@ -4,7 +4,7 @@
 use crate::assignment::{Assignment, AssignmentBody, count_change, count_new};
 use crate::receipt::{Ending, Part, Receipt, Stage, receipt_key};
 use eventplane_domain::{HostId, Identity, Launch, Millis, Network, Outcome, Reason, Volume, code};
-use eventplane_engine::{Decision, Emit};
+use eventplane_engine::{Decision, Delivery, Emit};
 use eventplane_events::{
     Data, Event, InstanceHalted, InstanceHandedOff, InstanceRequested, InstanceWithdrawn,
     LaunchFailed, Reboot,
@@ -40,8 +40,9 @@ pub(crate) fn reads_the_assignment(event: &Event, receipt: &Receipt) -> bool {
         )
 }
 
-pub(crate) fn decide(event: &Event, facts: &Facts, now: Millis) -> Decision {
-    let case = Case { event, facts, now };
+pub(crate) fn decide(event: &Event, facts: &Facts, at: impl Into<Delivery>) -> Decision {
+    let at = at.into();
+    let case = Case { event, facts, now: at.now, at };
     match &event.data {
         Data::NetworkConfigured(data) => {
             case.join(&data.launch, Part::Network(data.network.clone()))
@@ -69,6 +70,7 @@ struct Case<'a> {
     event: &'a Event,
     facts: &'a Facts,
     now: Millis,
+    at: Delivery,
 }
 
 impl Case<'_> {
@@ -108,7 +110,7 @@ impl Case<'_> {
         let metadata = &self.event.metadata;
         let newest = self.receipt().map_or(0, |receipt| receipt.generation);
         let generation = metadata.generation.max(newest);
-        Receipt::next(self.receipt(), generation, metadata.deadline, stage, self.now)
+        Receipt::next(self.receipt(), generation, metadata.deadline, stage, self.at)
     }
 
     fn join(&self, launch: &Launch, part: Part) -> Decision {

@@ -53,6 +53,6 @@ impl Step for Handoff {
     }
 
     fn decide(&self, event: &Event, facts: &Facts, moment: Moment<'_>) -> Decision {
-        decide::decide(event, facts, moment.now)
+        decide::decide(event, facts, moment.delivery())
     }
 }

@@ -3,7 +3,7 @@
 use eventplane_domain::{
     HostId, Identity, InstanceId, Millis, Network, Outcome, Placement, Reason, Tenant, Volume,
 };
-use eventplane_engine::{Fault, KEPT_MS};
+use eventplane_engine::{Delivery, Fault, KEPT_MS, Logged, read_log, write_log};
 use eventplane_store::{
     Condition, FaultKind, Item, ItemExt, Key, StoreFault, Update, Value, Write,
 };
@@ -86,8 +86,8 @@ pub struct Receipt {
     pub placement: Option<Placement>,
     /// How it ends, once that is decided.
     pub ending: Option<Ending>,
-    /// What happened when, oldest first: (moment, generation, stage).
-    pub log: Vec<(Millis, u32, Stage)>,
+    /// What happened when, oldest first.
+    pub log: Vec<Logged<Stage>>,
 }
 
 const GENERATION: &str = "gen";
@@ -100,7 +100,6 @@ const WHY: &str = "why";
 const HAS_RUN: &str = "has_run";
 const LOG: &str = "log";
 const EXPIRES: &str = "expires_at";
-const LOG_MAX: usize = 8;
 
 /// Where the receipt of an instance is kept.
 #[must_use]
@@ -146,7 +145,7 @@ impl Receipt {
             parts,
             placement,
             ending,
-            log: item.text(LOG).map(read_log).unwrap_or_default(),
+            log: item.text(LOG).map(|text| read_log(text, of_letter)).unwrap_or_default(),
         })
     }
 
@@ -156,12 +155,10 @@ impl Receipt {
         generation: u32,
         deadline: Millis,
         stage: Stage,
-        now: Millis,
+        at: impl Into<Delivery>,
     ) -> Receipt {
-        let mut log = before.map(|receipt| receipt.log.clone()).unwrap_or_default();
-        log.push((now, generation, stage));
-        let surplus = log.len().saturating_sub(LOG_MAX);
-        log.drain(..surplus);
+        let log = before.map(|receipt| receipt.log.clone()).unwrap_or_default();
+        let log = Logged::after(log, generation, stage, at.into());
         Receipt {
             generation,
             stage,
@@ -181,7 +178,7 @@ impl Receipt {
             .with(GENERATION, i64::from(self.generation))
             .with(STAGE, self.stage.name())
             .with(DEADLINE, self.deadline.0)
-            .with(LOG, write_log(&self.log))
+            .with(LOG, write_log(&self.log, letter))
             .with_some(PLACEMENT, self.placement.as_ref().map(write_placement))
             .with_some(OUTCOME, ending.map(|ending| ending.outcome.name()))
             .with_some(CODE, ending.map(|ending| ending.reason.code.as_str()))
@@ -242,19 +239,10 @@ fn read_placement(text: &str) -> Option<Placement> {
     })
 }
 
-fn write_log(log: &[(Millis, u32, Stage)]) -> String {
-    let letter = |stage| STAGES.iter().find(|(s, ..)| *s == stage).map_or('?', |entry| entry.2);
-    let entries: Vec<String> =
-        log.iter().map(|(at, gen_, stage)| format!("{gen_}{}{}", letter(*stage), at.0)).collect();
-    entries.join(" ")
+fn letter(stage: Stage) -> char {
+    STAGES.iter().find(|(s, ..)| *s == stage).map_or('?', |entry| entry.2)
 }
 
-fn read_log(text: &str) -> Vec<(Millis, u32, Stage)> {
-    let entry = |entry: &str| {
-        let at = entry.find(|c: char| c.is_ascii_alphabetic())?;
-        let letter = entry[at..].chars().next()?;
-        let stage = STAGES.iter().find(|(.., l)| *l == letter)?.0;
-        Some((Millis(entry[at + 1..].parse().ok()?), entry[..at].parse().ok()?, stage))
-    };
-    text.split(' ').filter_map(entry).collect()
+fn of_letter(letter: char) -> Option<Stage> {
+    STAGES.iter().find(|(.., l)| *l == letter).map(|entry| entry.0)
 }

@@ -52,19 +52,19 @@ pub(crate) fn decide(event: &Event, facts: &Facts, moment: Moment<'_>) -> Decisi
         _ => None,
     };
     let key = receipt_key(&event.metadata.tenant, &event.metadata.subject);
-    let (before, now) = (facts.receipt.as_ref(), moment.now);
-    match (rule(before.map(Receipt::recorded), ask, now), launch) {
+    let (before, at) = (facts.receipt.as_ref(), moment.delivery());
+    match (rule(before.map(Receipt::recorded), ask, at.now), launch) {
         (Ruling::Decide, Some(launch)) => match lease(event, launch, facts, moment) {
             Ok((lease, writes)) => {
                 let taken = configured(launch, &lease, facts);
-                take(event, key, before, now, lease.claim(), writes, taken)
+                take(event, key, before, at, lease.claim(), writes, taken)
             }
-            Err(reason) => refuse(event, key, before, now, Step::Network, reason),
+            Err(reason) => refuse(event, key, before, at, Step::Network, reason),
         },
-        (Ruling::RefuseLate, _) => refuse_late(event, key, before, now, Step::Network),
+        (Ruling::RefuseLate, _) => refuse_late(event, key, before, at, Step::Network),
         (Ruling::GiveBack, _) => {
-            let writes = release(event, facts, now);
-            give_back(event, key, before, now, writes, Data::NetworkReleased)
+            let writes = release(event, facts, at.now);
+            give_back(event, key, before, at, writes, Data::NetworkReleased)
         }
         (Ruling::Repeat, _) => {
             publish_again(event, before, Step::Network, Data::NetworkReleased, |receipt| {

@@ -7,7 +7,8 @@ use crate::{document, receipt_key};
 use eventplane_domain::receipt::{Answer, Ask, Ruling, rule};
 use eventplane_domain::{Launch, Millis, Reason, Step, code};
 use eventplane_engine::{
-    Decision, Receipt, TakesOn, ask_of, give_back_keeping, publish_again, refuse_noting, take,
+    Decision, Delivery, Receipt, TakesOn, ask_of, give_back_keeping, publish_again, refuse_noting,
+    take,
 };
 use eventplane_events::{Data, Event, SecurityConfigured};
 use eventplane_keys::DataKey;
@@ -30,7 +31,9 @@ pub(crate) fn asked(event: &Event) -> Option<Ask> {
     ask_of(event, TakesOn::Placement)
 }
 
-pub(crate) fn decide(event: &Event, facts: &Facts, now: Millis) -> Decision {
+pub(crate) fn decide(event: &Event, facts: &Facts, at: impl Into<Delivery>) -> Decision {
+    let at = at.into();
+    let now = at.now;
     let Some(ask) = asked(event) else { return Decision::nothing() };
     let before = facts.receipt.as_ref();
     let key = receipt_key(&event.metadata.tenant, &event.metadata.subject);
@@ -44,36 +47,36 @@ pub(crate) fn decide(event: &Event, facts: &Facts, now: Millis) -> Decision {
         Ruling::RefuseLate => {
             let late_ms = now.since(event.metadata.deadline);
             let message = format!("security heard of the launch {late_ms} ms after its deadline");
-            refuse(event, facts, now, Reason::new(code::LAUNCH_TIMEOUT, message))
+            refuse(event, facts, at, Reason::new(code::LAUNCH_TIMEOUT, message))
         }
         Ruling::GiveBack => {
             let role = before.and_then(|receipt| receipt.claim.text(ROLE));
             let kept = with_audit(Item::new(), &noted(event, before, now, Deed::Revoked, role));
-            give_back_keeping(event, key, before, now, vec![], Data::SecurityRevoked, kept)
+            give_back_keeping(event, key, before, at, vec![], Data::SecurityRevoked, kept)
         }
         Ruling::Decide => match &event.data {
-            Data::CapacityAllocated(allocated) => grant(event, facts, &allocated.launch, now),
+            Data::CapacityAllocated(allocated) => grant(event, facts, &allocated.launch, at),
             _ => Decision::nothing(),
         },
     }
 }
 
-fn grant(event: &Event, facts: &Facts, launch: &Launch, now: Millis) -> Decision {
+fn grant(event: &Event, facts: &Facts, launch: &Launch, at: Delivery) -> Decision {
     let before = facts.receipt.as_ref();
     let (tenant, id) = (&event.metadata.tenant, &event.metadata.subject);
     let key = receipt_key(tenant, id);
     let role = launch.spec.role.as_deref();
     if let Some(role) = role.filter(|_| !facts.role_exists) {
         let message = format!("there is no role `{role}`: it was deleted, or never made");
-        return refuse(event, facts, now, Reason::new(code::ROLE_NOT_FOUND, message));
+        return refuse(event, facts, at, Reason::new(code::ROLE_NOT_FOUND, message));
     }
     let signing = facts.signing_key.as_ref().expect("it was looked up to decide");
-    let document = document::sign(event, launch, now.0, signing);
+    let document = document::sign(event, launch, at.now.0, signing);
     let sealed_with = facts.secret.as_ref().zip(facts.tenant_key.as_ref());
     let generation = event.metadata.generation;
     let role_with = role.zip(sealed_with).map(|(role, (secret, key))| (role, secret, key));
     let grant = Grant { tenant, id, generation, document: &document, role: role_with };
-    let claim = grant.claim(&noted(event, before, now, Deed::Granted, role));
+    let claim = grant.claim(&noted(event, before, at.now, Deed::Granted, role));
     let granted = Receipt {
         generation,
         answer: Answer::Taken,
@@ -83,19 +86,19 @@ fn grant(event: &Event, facts: &Facts, launch: &Launch, now: Millis) -> Decision
         claim: claim.clone(),
     };
     let data = configured(event, &granted);
-    take(event, key, before, now, claim, vec![], data)
+    take(event, key, before, at, claim, vec![], data)
 }
 
 /// Refuses, and notes it in the audit record.
-fn refuse(event: &Event, facts: &Facts, now: Millis, reason: Reason) -> Decision {
+fn refuse(event: &Event, facts: &Facts, at: Delivery, reason: Reason) -> Decision {
     let before = facts.receipt.as_ref();
     let key = receipt_key(&event.metadata.tenant, &event.metadata.subject);
     let role = match &event.data {
         Data::CapacityAllocated(allocated) => allocated.launch.spec.role.as_deref(),
         _ => None,
     };
-    let notes = with_audit(Item::new(), &noted(event, before, now, Deed::Refused, role));
-    refuse_noting(event, key, before, now, Step::Security, reason, notes)
+    let notes = with_audit(Item::new(), &noted(event, before, at.now, Deed::Refused, role));
+    refuse_noting(event, key, before, at, Step::Security, reason, notes)
 }
 
 fn configured(event: &Event, receipt: &Receipt) -> Data {

@@ -89,7 +89,7 @@ impl Step for Security {
     }
 
     fn decide(&self, event: &Event, facts: &Facts, moment: Moment<'_>) -> Decision {
-        decide::decide(event, facts, moment.now)
+        decide::decide(event, facts, moment.delivery())
     }
 }
 

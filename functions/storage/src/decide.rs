@@ -8,7 +8,8 @@ use crate::tenant_key::TenantKey;
 use eventplane_domain::receipt::{Ruling, rule};
 use eventplane_domain::{Launch, Millis, Reason, Step, VolumeSpec, code};
 use eventplane_engine::{
-    Decision, Fault, Receipt, TakesOn, ask_of, give_back, publish_again, refuse, refuse_late, take,
+    Decision, Delivery, Fault, Receipt, TakesOn, ask_of, give_back, publish_again, refuse,
+    refuse_late, take,
 };
 use eventplane_events::{Data, Event, VolumeProvisioned};
 use eventplane_store::{Item, Write};
@@ -45,26 +46,27 @@ impl Facts {
     }
 }
 
-pub(crate) fn decide(event: &Event, facts: &Facts, now: Millis) -> Decision {
+pub(crate) fn decide(event: &Event, facts: &Facts, at: impl Into<Delivery>) -> Decision {
+    let at = at.into();
     let Some(ask) = ask_of(event, TakesOn::Placement) else { return Decision::nothing() };
     let before = facts.receipt.as_ref();
     let key = receipt_key(&event.metadata.tenant, &event.metadata.subject);
-    match rule(before.map(Receipt::recorded), ask, now) {
+    match rule(before.map(Receipt::recorded), ask, at.now) {
         Ruling::Stale => Decision::nothing(),
         Ruling::Repeat => publish_again(event, before, Step::Storage, Data::VolumeReleased, |_| {
             provisioned(launch_of(event), facts.claim.as_ref())
         }),
-        Ruling::RefuseLate => refuse_late(event, key, before, now, Step::Storage),
+        Ruling::RefuseLate => refuse_late(event, key, before, at, Step::Storage),
         Ruling::GiveBack => {
-            let writes = end_writes(event, facts.claim.as_ref(), now);
-            give_back(event, key, before, now, writes, Data::VolumeReleased)
+            let writes = end_writes(event, facts.claim.as_ref(), at.now);
+            give_back(event, key, before, at, writes, Data::VolumeReleased)
         }
         Ruling::Decide => match provide(event, facts) {
             Ok((claim, writes)) => {
                 let data = provisioned(launch_of(event), Some(&claim));
-                take(event, key, before, now, claim.item(), writes, data)
+                take(event, key, before, at, claim.item(), writes, data)
             }
-            Err(reason) => refuse(event, key, before, now, Step::Storage, reason),
+            Err(reason) => refuse(event, key, before, at, Step::Storage, reason),
         },
     }
 }

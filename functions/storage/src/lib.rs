@@ -145,6 +145,6 @@ impl Step for Storage {
     }
 
     fn decide(&self, event: &Event, facts: &Facts, moment: Moment<'_>) -> Decision {
-        decide::decide(event, facts, moment.now)
+        decide::decide(event, facts, moment.delivery())
     }
 }

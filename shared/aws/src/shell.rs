@@ -153,9 +153,9 @@ impl Shell {
     }
 
     /// Handles one message, in a task of its own: one that panics, or takes too long, fails alone.
-    async fn handle(&self, body: String) -> Result<(), Failure> {
+    async fn handle(&self, body: String, received: u32) -> Result<(), Failure> {
         let (function, handler) = (self.handler.name(), self.handler.clone());
-        let mut task = tokio::spawn(async move { handler.handle(&body).await });
+        let mut task = tokio::spawn(async move { handler.deliver(&body, received).await });
         let fault = match tokio::time::timeout(MESSAGE_MAX, &mut task).await {
             Ok(Ok(handled)) => return handled,
             Ok(Err(panicked)) => {
@@ -174,7 +174,7 @@ impl Shell {
     async fn is_done_with(&self, record: &Record) -> bool {
         let (function, received) = (self.handler.name(), record.received());
         let message_id = &record.message_id;
-        let handled = self.handle(record.body.clone()).await;
+        let handled = self.handle(record.body.clone(), received).await;
         let fate = handled.map_or_else(|failure| fate(&failure, received), |()| Fate::Done);
         if fate != Fate::Done {
             metric("MessagesFailed", COUNT, 1);
@@ -213,8 +213,10 @@ mod tests {
         fn name(&self) -> &'static str {
             "obeys"
         }
-        async fn handle(&self, message: &str) -> Result<(), Failure> {
+        async fn deliver(&self, message: &str, received: u32) -> Result<(), Failure> {
             match message {
+                "third" if received != 3 => Err(Failure::Retry(Fault::Other("as told".to_owned()))),
+                "third" => Ok(()),
                 "fail" => Err(Failure::Retry(Fault::Other("as told".to_owned()))),
                 "panic" => panic!("as told"),
                 other => eventplane_events::read(other).map(drop).map_err(Failure::SetAside),
@@ -254,6 +256,19 @@ mod tests {
                 failures.iter().filter_map(|one| one["itemIdentifier"].as_str()).collect();
             failed.sort_unstable();
             assert_eq!(failed, expected, "{bodies:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_is_handed_over_with_how_often_it_was_received() {
+        let received = |times: &str| batch(&["third"]).replace(r#"Count":"1""#, times);
+        for (times, fails) in [(r#"Count":"2""#, 1), (r#"Count":"3""#, 0), (r#"Count":"x""#, 1)] {
+            let answer = invoke(&received(times)).await.expect("an answer");
+            assert_eq!(
+                answer["batchItemFailures"].as_array().map(Vec::len),
+                Some(fails),
+                "{times}"
+            );
         }
     }
 

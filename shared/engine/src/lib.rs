@@ -6,23 +6,29 @@
 //! times. It holds what every step needs and nothing of any one of them.
 
 mod dice;
+mod log;
 mod metric;
 mod ports;
 mod receipt;
 mod run;
+mod shadow;
 mod stamp;
 mod system;
 
 pub use dice::Dice;
+pub use log::{Logged, read_log, write_log};
 pub use metric::{METRIC, metric};
 pub use ports::{
-    Breaker, BreakerState, Breakers, Chance, Clock, DeadLetter, DeadLetters, Fault, Ports,
-    Publisher, Waiter, Watching,
+    Archive, Archived, Breaker, BreakerState, Breakers, Chance, Clock, DeadLetter, DeadLetters,
+    Fault, Found, Ports, Publisher, Span, Waiter, Watching,
 };
 pub use receipt::{
     KEPT_MS, Receipt, TakesOn, ask_of, give_back, give_back_keeping, publish_again, refuse,
     refuse_late, refuse_noting, take,
 };
-pub use run::{Decision, Emit, Failure, Function, Handler, Look, Moment, Step, TRIES_MAX};
+pub use run::{
+    Decision, Delivery, Emit, Failure, Function, Handler, Look, Moment, Step, TRIES_MAX,
+};
+pub use shadow::{Effects, Shadow, ShadowStore, Verb};
 pub use stamp::{Origin, stamp};
 pub use system::{OsChance, SystemClock};

@@ -1,7 +1,7 @@
 //! What the engine stands on: a store, a bus, a clock and chance. Each comes from outside.
 
 use async_trait::async_trait;
-use eventplane_domain::Millis;
+use eventplane_domain::{InstanceId, Millis};
 use eventplane_events::Entry;
 use eventplane_store::{Store, StoreFault};
 use std::sync::Arc;
@@ -196,6 +196,52 @@ pub trait Breakers: Send + Sync {
     /// # Errors
     /// A fault of whoever keeps it: it may be set or not, and setting it again does no harm.
     async fn set_breaker(&self, function: &str, is_open: bool) -> Result<Option<Breaker>, Fault>;
+}
+
+/// Which archived events are asked for.
+#[derive(Debug, Clone)]
+pub struct Span {
+    /// Published from this moment on.
+    pub from: Millis,
+    /// Published up to this moment.
+    pub to: Millis,
+    /// Only those about this instance.
+    pub instance: Option<InstanceId>,
+    /// At most this many, the oldest.
+    pub limit: usize,
+}
+
+/// An event that was published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archived {
+    /// When the bus took it.
+    pub at: Millis,
+    /// The event in its envelope.
+    pub message: String,
+    /// The functions whose rules let it through, as they are now.
+    pub hearers: Vec<String>,
+}
+
+/// What an archive has found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// The events, in the order in which they were published.
+    pub events: Vec<Archived>,
+    /// Whether there are more than were asked for.
+    pub more: bool,
+    /// How many events the archive could not keep since the process began.
+    pub dropped: u64,
+}
+
+/// The events that were published, as far back as they are kept: for people. What was done about
+/// them, the receipts say.
+#[async_trait]
+pub trait Archive: Send + Sync {
+    /// The events of a span of time.
+    ///
+    /// # Errors
+    /// A fault of whoever keeps them.
+    async fn read(&self, span: &Span) -> Result<Found, Fault>;
 }
 
 /// Long polls: who waits for a change of a partition, where the world can tell of one.

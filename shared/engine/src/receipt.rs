@@ -1,7 +1,7 @@
 //! Receipts as items: what a step has recorded of one instance, and the decisions that every step
 //! with a receipt makes alike. The law that they follow is `eventplane_domain::receipt`.
 
-use crate::{Decision, Emit, Fault};
+use crate::{Decision, Delivery, Emit, Fault, Logged, read_log, write_log};
 use eventplane_domain::receipt::{Answer, Ask};
 use eventplane_domain::{Millis, Outcome, Reason, Step, code};
 use eventplane_events::{Data, Event, LaunchFailed, Returned};
@@ -19,8 +19,6 @@ const REASON_CODE: &str = "code";
 const REASON: &str = "why";
 /// Time to live: garbage collection only; nothing reads it to decide.
 const EXPIRES: &str = "expires_at";
-/// How many entries the log keeps: the newest.
-const LOG_MAX: usize = 8;
 
 /// A step's record of what it did for one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +31,8 @@ pub struct Receipt {
     pub deadline: Millis,
     /// Why it was refused.
     pub reason: Option<Reason>,
-    /// What happened when, oldest first: (moment, generation, answer).
-    pub log: Vec<(Millis, u32, Answer)>,
+    /// What happened when, oldest first.
+    pub log: Vec<Logged<Answer>>,
     /// What is held, and what the answer said: attributes of the step's own. A refusal keeps
     /// what an older generation holds; a give-back leaves nothing.
     pub claim: Item,
@@ -63,7 +61,7 @@ impl Receipt {
             reason: item
                 .text(REASON_CODE)
                 .map(|code| Reason::new(code, item.text(REASON).unwrap_or_default())),
-            log: item.text(LOG).map(read_log).unwrap_or_default(),
+            log: item.text(LOG).map(|text| read_log(text, of_letter)).unwrap_or_default(),
             claim,
         }))
     }
@@ -81,12 +79,10 @@ impl Receipt {
         generation: u32,
         answer: Answer,
         event: &Event,
-        now: Millis,
+        at: Delivery,
     ) -> Receipt {
-        let mut log = before.map(|receipt| receipt.log.clone()).unwrap_or_default();
-        log.push((now, generation, answer));
-        let surplus = log.len().saturating_sub(LOG_MAX);
-        log.drain(..surplus);
+        let log = before.map(|receipt| receipt.log.clone()).unwrap_or_default();
+        let log = Logged::after(log, generation, answer, at);
         let deadline = event.metadata.deadline;
         Receipt {
             generation,
@@ -106,7 +102,7 @@ impl Receipt {
         item.insert(GENERATION.to_owned(), Value::N(i64::from(self.generation)));
         item.insert(ANSWER.to_owned(), self.answer.name().into());
         item.insert(DEADLINE.to_owned(), Value::N(self.deadline.0));
-        item.insert(LOG.to_owned(), Value::S(write_log(&self.log)));
+        item.insert(LOG.to_owned(), Value::S(write_log(&self.log, letter)));
         let item = item
             .with_some(REASON_CODE, self.reason.as_ref().map(|reason| reason.code.as_str()))
             .with_some(REASON, self.reason.as_ref().map(|reason| reason.message.as_str()))
@@ -121,35 +117,23 @@ impl Receipt {
     }
 }
 
-fn write_log(log: &[(Millis, u32, Answer)]) -> String {
-    let entries: Vec<String> = log
-        .iter()
-        .map(|(at, generation, answer)| {
-            let letter = match answer {
-                Answer::Taken => 't',
-                Answer::Refused => 'r',
-                Answer::GivenBack => 'b',
-                Answer::GivenBackForGood => 'g',
-            };
-            format!("{generation}{letter}{}", at.0)
-        })
-        .collect();
-    entries.join(" ")
+fn letter(answer: Answer) -> char {
+    match answer {
+        Answer::Taken => 't',
+        Answer::Refused => 'r',
+        Answer::GivenBack => 'b',
+        Answer::GivenBackForGood => 'g',
+    }
 }
 
-fn read_log(text: &str) -> Vec<(Millis, u32, Answer)> {
-    let entry = |entry: &str| {
-        let at = entry.find(|c: char| c.is_ascii_alphabetic())?;
-        let answer = match &entry[at..=at] {
-            "t" => Answer::Taken,
-            "r" => Answer::Refused,
-            "b" => Answer::GivenBack,
-            "g" => Answer::GivenBackForGood,
-            _ => return None,
-        };
-        Some((Millis(entry[at + 1..].parse().ok()?), entry[..at].parse().ok()?, answer))
-    };
-    text.split(' ').filter_map(entry).collect()
+fn of_letter(letter: char) -> Option<Answer> {
+    match letter {
+        't' => Some(Answer::Taken),
+        'r' => Some(Answer::Refused),
+        'b' => Some(Answer::GivenBack),
+        'g' => Some(Answer::GivenBackForGood),
+        _ => None,
+    }
 }
 
 /// Which event asks a step to take.
@@ -186,13 +170,14 @@ pub fn take(
     event: &Event,
     key: Key,
     before: Option<&Receipt>,
-    now: Millis,
+    at: impl Into<Delivery>,
     claim: Item,
     mut resources: Vec<Write>,
     taken: Data,
 ) -> Decision {
     let generation = event.metadata.generation;
-    let receipt = Receipt { claim, ..Receipt::next(before, generation, Answer::Taken, event, now) };
+    let receipt =
+        Receipt { claim, ..Receipt::next(before, generation, Answer::Taken, event, at.into()) };
     resources.insert(0, receipt.write(key, before));
     Decision::commit(resources, vec![Emit::of(event, taken)])
 }
@@ -203,11 +188,11 @@ pub fn refuse(
     event: &Event,
     key: Key,
     before: Option<&Receipt>,
-    now: Millis,
+    at: impl Into<Delivery>,
     step: Step,
     reason: Reason,
 ) -> Decision {
-    refuse_noting(event, key, before, now, step, reason, Item::new())
+    refuse_noting(event, key, before, at, step, reason, Item::new())
 }
 
 /// Refuses, and notes something in the claim: what a step keeps beyond all its answers.
@@ -216,7 +201,7 @@ pub fn refuse_noting(
     event: &Event,
     key: Key,
     before: Option<&Receipt>,
-    now: Millis,
+    at: impl Into<Delivery>,
     step: Step,
     reason: Reason,
     notes: Item,
@@ -227,7 +212,7 @@ pub fn refuse_noting(
     let receipt = Receipt {
         reason: Some(reason.clone()),
         claim,
-        ..Receipt::next(before, generation, Answer::Refused, event, now)
+        ..Receipt::next(before, generation, Answer::Refused, event, at.into())
     };
     let failed = failed(event, step, reason);
     Decision::commit(vec![receipt.write(key, before)], vec![failed])
@@ -239,12 +224,13 @@ pub fn refuse_late(
     event: &Event,
     key: Key,
     before: Option<&Receipt>,
-    now: Millis,
+    at: impl Into<Delivery>,
     step: Step,
 ) -> Decision {
-    let late_ms = now.since(event.metadata.deadline);
+    let at = at.into();
+    let late_ms = at.now.since(event.metadata.deadline);
     let message = format!("{} heard of the launch {late_ms} ms after its deadline", step.name());
-    refuse(event, key, before, now, step, Reason::new(code::LAUNCH_TIMEOUT, message))
+    refuse(event, key, before, at, step, Reason::new(code::LAUNCH_TIMEOUT, message))
 }
 
 /// Gives back: a receipt without a claim, together with the resources' own writes. It answers
@@ -254,11 +240,11 @@ pub fn give_back(
     event: &Event,
     key: Key,
     before: Option<&Receipt>,
-    now: Millis,
+    at: impl Into<Delivery>,
     resources: Vec<Write>,
     returned: fn(Returned) -> Data,
 ) -> Decision {
-    give_back_keeping(event, key, before, now, resources, returned, Item::new())
+    give_back_keeping(event, key, before, at, resources, returned, Item::new())
 }
 
 /// Gives back, and keeps this in the claim: what a step keeps beyond all its answers.
@@ -267,7 +253,7 @@ pub fn give_back_keeping(
     event: &Event,
     key: Key,
     before: Option<&Receipt>,
-    now: Millis,
+    at: impl Into<Delivery>,
     mut resources: Vec<Write>,
     returned: fn(Returned) -> Data,
     kept: Item,
@@ -277,7 +263,8 @@ pub fn give_back_keeping(
     let answer = if for_good { Answer::GivenBackForGood } else { Answer::GivenBack };
     let newest = before.map_or(0, |receipt| receipt.generation);
     let generation = event.metadata.generation.max(newest);
-    let receipt = Receipt { claim: kept, ..Receipt::next(before, generation, answer, event, now) };
+    let receipt =
+        Receipt { claim: kept, ..Receipt::next(before, generation, answer, event, at.into()) };
     let emit =
         Emit { data: returned(Returned { for_good }), generation, deadline: receipt.deadline };
     resources.insert(0, receipt.write(key, before));

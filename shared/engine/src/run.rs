@@ -28,8 +28,33 @@ pub struct Look<'a> {
 pub struct Moment<'a> {
     /// The present moment.
     pub now: Millis,
+    /// How often the event was delivered, this time included.
+    pub received: u32,
     /// Chance for choosing.
     pub dice: &'a mut Dice,
+}
+
+impl Moment<'_> {
+    /// What a receipt notes of the moment.
+    #[must_use]
+    pub fn delivery(&self) -> Delivery {
+        Delivery { now: self.now, received: self.received }
+    }
+}
+
+/// When an event was delivered, and for which time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Delivery {
+    pub now: Millis,
+    pub received: u32,
+}
+
+/// The first delivery.
+impl From<Millis> for Delivery {
+    fn from(now: Millis) -> Self {
+        Delivery { now, received: 1 }
+    }
 }
 
 /// An event that a decision publishes.
@@ -113,11 +138,19 @@ pub enum Failure {
 pub trait Handler: Send + Sync {
     /// The function's name.
     fn name(&self) -> &'static str;
-    /// Handles one message, an event in its envelope. Handling it again does no harm.
+    /// Handles one message, an event in its envelope, that was delivered so often, this time
+    /// included. Handling it again does no harm.
     ///
     /// # Errors
     /// [`Failure`] says whether to deliver it again or to set it aside.
-    async fn handle(&self, message: &str) -> Result<(), Failure>;
+    async fn deliver(&self, message: &str, received: u32) -> Result<(), Failure>;
+    /// Handles a message that is delivered for the first time.
+    ///
+    /// # Errors
+    /// As [`Handler::deliver`].
+    async fn handle(&self, message: &str) -> Result<(), Failure> {
+        self.deliver(message, 1).await
+    }
 }
 
 /// A step in its world.
@@ -132,7 +165,7 @@ impl<S: Step> Function<S> {
         Function { step, ports }
     }
 
-    async fn run(&self, event: &Event) -> Result<(), Fault> {
+    async fn run(&self, event: &Event, received: u32) -> Result<(), Fault> {
         let mut dice = Dice::new(self.ports.chance.draw());
         let mut lost: Vec<Failed> = Vec::new();
         for _ in 0..TRIES_MAX {
@@ -141,7 +174,7 @@ impl<S: Step> Function<S> {
             let look = Look { store, now, dice: &mut dice, lost: &lost };
             let facts = self.step.look(event, look).await?;
             let Decision { writes, events } =
-                self.step.decide(event, &facts, Moment { now, dice: &mut dice });
+                self.step.decide(event, &facts, Moment { now, received, dice: &mut dice });
             if !writes.is_empty() {
                 match store.transact(writes).await {
                     Ok(()) => {}
@@ -178,9 +211,9 @@ impl<S: Step> Handler for Function<S> {
         self.step.name()
     }
 
-    async fn handle(&self, message: &str) -> Result<(), Failure> {
+    async fn deliver(&self, message: &str, received: u32) -> Result<(), Failure> {
         let event = read(message)?;
-        self.run(&event).await.map_err(|fault| {
+        self.run(&event, received).await.map_err(|fault| {
             let Event { metadata, data } = &event;
             warn!(step = self.step.name(), instance = %metadata.subject, event = data.name(),
                 correlation = metadata.correlationid, %fault, "not handled now");

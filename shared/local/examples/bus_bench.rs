@@ -4,13 +4,14 @@
 //! as their steps would, from `InstanceRequested` to `InstanceRunning`, and its termination to
 //! `InstanceTerminated`. Prints numbers and judges none:
 //!
-//! `cargo run --release -p eventplane-local --example bus_bench -- [launches]`
+//! `cargo run --release -p eventplane-local --example bus_bench -- [launches [directory to archive into]]`
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
 use async_trait::async_trait;
 use eventplane_engine::SystemClock;
 use eventplane_engine::{Failure, Handler, Publisher};
 use eventplane_events::Entry;
+use eventplane_local::archive::LocalArchive;
 use eventplane_local::bus::{BusOptions, DEAD_LETTERS, LocalBus};
 use eventplane_local::store::EmbeddedStore;
 use eventplane_local::wiring::Wiring;
@@ -52,7 +53,7 @@ impl Handler for Follows {
         self.name
     }
 
-    async fn handle(&self, message: &str) -> Result<(), Failure> {
+    async fn deliver(&self, message: &str, _: u32) -> Result<(), Failure> {
         let follows = FLOW.iter().find(|(function, heard, _)| {
             *function == self.name && message[..120.min(message.len())].contains(heard)
         });
@@ -76,6 +77,12 @@ async fn main() {
     let store = Arc::new(EmbeddedStore::in_memory(&[DEAD_LETTERS]).expect("a store"));
     let wiring = Wiring::built_in();
     let bus = LocalBus::new(wiring, store, Arc::new(SystemClock), BusOptions::default());
+    let archive = std::env::args()
+        .nth(2)
+        .map(|dir| LocalArchive::in_dir(dir.as_ref(), Wiring::built_in()).expect("a directory"));
+    if let Some(archive) = &archive {
+        bus.archive_to(archive.clone());
+    }
     let of_handlers = Arc::new(OnceLock::new());
     let names = ["capacity", "network", "storage", "security", "handoff", "instances"];
     let handler = |name| Arc::new(Follows { name, bus: of_handlers.clone() }) as Arc<dyn Handler>;
@@ -104,6 +111,9 @@ async fn main() {
     println!("{:>10.2} CPU-microseconds per delivery", cpu / stats.deliveries as f64 * 1e6);
     println!("{:>10.1} deliveries per launch", stats.deliveries as f64 / launched as f64);
     println!("{:>10.2} ms for the slowest wave", slowest.as_secs_f64() * 1000.0);
+    if let Some(archive) = &archive {
+        println!("{:>10} events that the archive had to drop", archive.dropped());
+    }
     bus.stop().await;
 }
 

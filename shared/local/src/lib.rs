@@ -1,5 +1,6 @@
 //! The doors of one machine: the embedded store, and the bus with the template's rules.
 
+pub mod archive;
 pub mod bus;
 pub mod key_file;
 pub mod store;

@@ -16,6 +16,7 @@ use eventplane_domain::Tenant;
 use eventplane_engine::{Chance, Clock, Fault, Handler, Ports};
 use eventplane_engine::{OsChance, SystemClock};
 use eventplane_keys::{LocalMasterKey, MasterKey};
+use eventplane_local::archive::LocalArchive;
 use eventplane_local::bus::{BusOptions, LocalBus};
 use eventplane_local::key_file::{self, KeyFileError};
 use eventplane_local::store::{EmbeddedStore, OpenError};
@@ -112,6 +113,7 @@ pub enum StartError {
 pub struct Plane {
     store: Arc<EmbeddedStore>,
     bus: Arc<LocalBus>,
+    archive: LocalArchive,
     router: Router,
     ports: Ports,
     address: SocketAddr,
@@ -157,6 +159,8 @@ impl Plane {
         let (store, master) = open(&options, &chance)?;
         let bus =
             LocalBus::new(Wiring::built_in(), store.clone(), clock.clone(), options.bus.clone());
+        let archive = archive(&options)?;
+        bus.archive_to(archive.clone());
         let ports = Ports { store: store.clone(), bus: bus.clone(), clock, chance };
         let tenant = Tenant::local();
         eventplane_network::seed(&*store, &tenant, &options.zones).await?;
@@ -173,6 +177,7 @@ impl Plane {
             waiter: store.clone(),
             dead_letters: bus.clone(),
             breakers: bus.clone(),
+            archive: Some(Arc::new(archive.clone())),
             master,
             options: Options {
                 tenant,
@@ -191,7 +196,7 @@ impl Plane {
         fleet.zones = options.zones;
         fleet.memory = options.data_dir.map(|dir| dir.join("hosts.journal"));
         let fleet = Fleet::run(fleet, Arc::new(InProcess(router.clone())))?;
-        Ok(Plane { store, bus, router, ports, address, fleet, stop, server, sweeper })
+        Ok(Plane { store, bus, archive, router, ports, address, fleet, stop, server, sweeper })
     }
 
     /// Where it listens.
@@ -237,6 +242,7 @@ impl Plane {
         self.sweeper.abort();
         let _ = self.sweeper.await;
         self.bus.stop().await;
+        self.archive.flush().await;
     }
 }
 
@@ -259,6 +265,14 @@ fn open(
             Ok((Arc::new(store), Arc::new(master)))
         }
     }
+}
+
+fn archive(options: &PlaneOptions) -> Result<LocalArchive, StartError> {
+    let Some(dir) = &options.data_dir else {
+        return Ok(LocalArchive::in_memory(Wiring::built_in()));
+    };
+    let archive = LocalArchive::in_dir(&dir.join("archive"), Wiring::built_in());
+    archive.map_err(|error| StartError::DataDir(dir.clone(), error))
 }
 
 async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {

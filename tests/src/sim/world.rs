@@ -137,6 +137,7 @@ impl World {
             waiter: bus.clone(),
             dead_letters: bus.clone(),
             breakers: bus.clone(),
+            archive: None,
             master,
             options: Options { launch_deadline_ms: trouble.deadline_ms, ..Options::default() },
             limits: Limits::off(),

@@ -103,6 +103,14 @@ pub(crate) const FAULTS: &[(&str, &[Fault])] = &[
         Fault("no group", "/HandoffRule/Properties/Targets/0/SqsParameters", GONE),
         Fault("a queue in order", "/NetworkInbox/Properties/FifoQueue", "true"),
     ]),
+    ("the shadow hears replays alone, and no function reads them", &[
+        Fault("everything", "/ShadowRule/Properties/EventPattern/replay-name", GONE),
+        Fault("what happens", "/ShadowRule/Properties/EventPattern/replay-name/0/exists", "false"),
+        Fault("a part of it", "/ShadowRule/Properties/EventPattern/detail-type", r#"["InstanceRequested"]"#),
+        Fault("no shadow", "/ShadowRule", GONE),
+        Fault("a step instead", "/ShadowRule/Properties/Targets/0/Arn", r#"{ "Fn::GetAtt": ["CapacityInbox", "Arn"] }"#),
+        Fault("a function behind it", "/CapacityFunctionInbox/Properties/EventSourceArn", r#"{ "Fn::GetAtt": ["ShadowInbox", "Arn"] }"#),
+    ]),
     ("mappings report batch item failures, are bounded, and filter nothing", &[
         Fault("whole batches", "/CapacityFunctionInbox/Properties/FunctionResponseTypes", GONE),
         Fault("no bound", "/CapacityFunctionInbox/Properties/ScalingConfig", GONE),
@@ -202,6 +210,7 @@ pub(crate) const FAULTS: &[(&str, &[Fault])] = &[
         Fault("a route to nowhere", "/HostRoute/Properties/Target", GONE),
         Fault("a route too few", "/HostReportsRoute", GONE),
         Fault("an operator's route too few", "/HostListRoute", GONE),
+        Fault("replays for everybody", "/ReplaysRoute/Properties/AuthorizationType", r#"{ "Ref": "Authorization" }"#),
         Fault("past the alias", "/ApiIntegration/Properties/IntegrationUri", r#"{ "Fn::GetAtt": ["ApiFunction", "Arn"] }"#),
         Fault("no access log", "/ApiStage/Properties/AccessLogSettings", GONE),
         Fault("no limit", "/ApiStage/Properties/DefaultRouteSettings/ThrottlingRateLimit", GONE),

@@ -37,6 +37,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("no rule matches its own function's output", rules::loops),
     ("rules of steps refuse replays", rules::replays),
     ("each tenant has its fair share of an inbox", rules::fair_shares),
+    ("the shadow hears replays alone, and no function reads them", rules::shadow),
     ("mappings report batch item failures, are bounded, and filter nothing", queues::mappings),
     ("roles hold what their functions' ports need and nothing else", roles::ports),
     ("no action is a wildcard, and no policy is managed", roles::wildcards),

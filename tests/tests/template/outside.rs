@@ -269,7 +269,7 @@ pub(crate) fn rollback(plane: &Plane) -> Vec<String> {
 }
 
 /// What only hosts and operators ask. Everything else is for tenants too.
-const OF_HOSTS_AND_OPERATORS: [&str; 13] = [
+const OF_HOSTS_AND_OPERATORS: [&str; 15] = [
     "ANY /v1/breakers",
     "ANY /v1/breakers/{function}",
     "ANY /v1/dead-letters",
@@ -283,6 +283,8 @@ const OF_HOSTS_AND_OPERATORS: [&str; 13] = [
     "GET /v1/capacity",
     "GET /v1/hosts",
     "POST /v1/hosts",
+    "POST /v1/rehearsals",
+    "POST /v1/replays",
 ];
 
 pub(crate) fn routes(plane: &Plane) -> Vec<String> {

@@ -8,9 +8,14 @@ use std::collections::BTreeSet;
 /// The events that only listeners outside hear.
 const TERMINAL: [&str; 2] = ["InstanceHandedOff", "InstanceTerminated"];
 
-/// The rules of the bus, with the function whose inbox is their target. A schedule has no pattern.
+/// The rule that hears what is replayed, and nothing else.
+const SHADOW: &str = "ShadowRule";
+
+/// The rules of the bus, with the function whose inbox is their target. A schedule has no pattern,
+/// and the shadow is no function.
 fn of_steps(plane: &Plane) -> impl Iterator<Item = (&str, &Value, String)> {
-    plane.all("AWS::Events::Rule").filter(|(_, rule)| !rule["EventPattern"].is_null()).map(
+    let is_of_step = |id: &str, rule: &Value| !rule["EventPattern"].is_null() && id != SHADOW;
+    plane.all("AWS::Events::Rule").filter(move |(id, rule)| is_of_step(id, rule)).map(
         |(id, rule)| {
             let inbox = arn_of(&rule["Targets"][0]["Arn"]).unwrap_or_default();
             let function = inbox.strip_suffix("Inbox").unwrap_or_default().to_lowercase();
@@ -92,6 +97,29 @@ pub(crate) fn loops(plane: &Plane) -> Vec<String> {
             wrong.push(format!("{id}: {function} would hear itself"));
         }
     }
+    wrong
+}
+
+pub(crate) fn shadow(plane: &Plane) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let rule = plane.of(SHADOW);
+    let all_replays = json!({
+        "source": [{ "prefix": "eventplane." }],
+        "replay-name": [{ "exists": true }],
+    });
+    if rule["EventPattern"] != all_replays {
+        wrong.push(format!("{SHADOW}: hears other things than the plane's events, replayed"));
+    }
+    let inbox = arn_of(&rule["Targets"][0]["Arn"]).unwrap_or_default();
+    if inbox != "ShadowInbox" {
+        wrong.push(format!("{SHADOW}: what is replayed goes to {inbox}"));
+    }
+    // A function behind the inbox would do once more what was done.
+    let reads = |(id, mapping): (&str, &Value)| {
+        (arn_of(&mapping["EventSourceArn"]) == Some("ShadowInbox")).then(|| id.to_owned())
+    };
+    let readers = plane.all("AWS::Lambda::EventSourceMapping").filter_map(reads);
+    wrong.extend(readers.map(|id| format!("{id}: reads what is replayed")));
     wrong
 }
 

@@ -37,7 +37,8 @@ pub(super) async fn run(hosts: usize, decisions: usize) -> Result<Vec<Duration>>
         let begun = Instant::now();
         let look = Look { store: &*store, now, dice: &mut dice, lost: &[] };
         let facts = Capacity.look(&event, look).await?;
-        let decision = Capacity.decide(&event, &facts, Moment { now, dice: &mut dice });
+        let decision =
+            Capacity.decide(&event, &facts, Moment { now, received: 1, dice: &mut dice });
         took.push(begun.elapsed());
         let is_taken =
             matches!(decision.events[..], [ref emit] if emit.data.name() == "CapacityAllocated");

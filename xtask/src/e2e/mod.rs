@@ -28,7 +28,7 @@ const INBOXES: [&str; 6] = ["Capacity", "Network", "Storage", "Security", "Hando
 type Scenario = fn(&Site, &Tap) -> Result<()>;
 
 /// All scenarios, in their order.
-const SCENARIOS: [(&str, Scenario); 9] = [
+const SCENARIOS: [(&str, Scenario); 10] = [
     ("launches to running, and terminates", scenarios::launches_and_terminates),
     ("refuses what does not fit, and undoes it", scenarios::refuses_what_does_not_fit),
     ("duplicates change nothing", scenarios::duplicates_change_nothing),
@@ -36,6 +36,7 @@ const SCENARIOS: [(&str, Scenario); 9] = [
     ("behind an open breaker events wait", breaker::events_wait),
     ("poison in a batch fails alone", scenarios::poison_fails_alone),
     ("terminates in mid-launch", scenarios::terminates_in_mid_launch),
+    ("a replay reaches the shadow alone", scenarios::a_replay_reaches_the_shadow_alone),
     ("nothing is left", scenarios::nothing_is_left),
     ("the data outlives the stack", scenarios::data_outlives_the_stack),
 ];

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The stack's name.
-const STACK: &str = "plane";
+pub(super) const STACK: &str = "plane";
 /// The bucket that the functions' code goes through.
 const BUCKET: &str = "eventplane-artifacts";
 /// How many simulated hosts there are.

@@ -7,7 +7,7 @@ use crate::error::Refusal;
 use crate::instances::{hex, is_end_of_a_page, unhex};
 use eventplane_domain::receipt::Answer;
 use eventplane_domain::{Step, Tenant};
-use eventplane_engine::Receipt;
+use eventplane_engine::{Logged, Receipt};
 use eventplane_instances::{BY_TENANT, TABLE};
 use eventplane_store::{Query, Store};
 use serde_json::{Value, json};
@@ -120,8 +120,11 @@ fn entry(who: &Who, account: &Account, held: &Held) -> Value {
     };
     let receipt = account.receipts[at].as_ref();
     let log = receipt.map(|receipt: &Receipt| &receipt.log[..]).unwrap_or_default();
-    let taken = log.iter().rev().find(|(_, _, answer)| *answer == Answer::Taken);
-    let line = |(at, generation, answer): &(eventplane_domain::Millis, u32, Answer)| json!({ "at": rfc3339(at.0), "generation": generation, "what": answer.name() });
+    let taken = log.iter().rev().find(|logged| logged.what == Answer::Taken);
+    let line = |logged: &Logged<Answer>| {
+        let (at, what) = (rfc3339(logged.at.0), logged.what.name());
+        json!({ "at": at, "generation": logged.generation, "what": what })
+    };
     json!({
         "owner": Owner {
             tenant: who.0.clone(),
@@ -132,7 +135,7 @@ fn entry(who: &Who, account: &Account, held: &Held) -> Value {
         },
         "step": held.step,
         "holds": held.words,
-        "since": taken.map(|(at, _, _)| rfc3339(at.0)),
+        "since": taken.map(|logged| rfc3339(logged.at.0)),
         "log": log.iter().map(line).collect::<Vec<_>>(),
     })
 }

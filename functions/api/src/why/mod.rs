@@ -15,6 +15,7 @@ use crate::{Api, Shared};
 use axum::Json;
 use eventplane_domain::receipt::Answer;
 use eventplane_domain::{LaunchSpec, Millis, Reason, State, Strategy, VolumeSpec, code};
+use eventplane_engine::Logged;
 use grounds::{Grounds, Open};
 use serde_json::{Map, Value, json};
 use utoipa_axum::router::OpenApiRouter;
@@ -101,19 +102,21 @@ fn since(whole: &Whole, awaits: &[&'static str]) -> Millis {
     let generation = whole.record.progress.generation;
     let taken = |step: usize| {
         let log = whole.receipts[step].as_ref().map(|receipt| &receipt.log[..]).unwrap_or_default();
-        let of = log.iter().filter(|(_, of, answer)| *of == generation && *answer == Answer::Taken);
-        of.map(|(at, _, _)| *at).next_back()
+        let is_it = |logged: &&Logged<Answer>| {
+            (logged.generation, logged.what) == (generation, Answer::Taken)
+        };
+        log.iter().filter(is_it).map(|logged| logged.at).next_back()
     };
     let asked = || {
         // A later generation was asked for once the one before had given back its room.
         let log = whole.receipts[0].iter().flat_map(|receipt| &receipt.log);
-        let before = log.filter(|(_, of, _)| *of < generation).map(|(at, _, _)| *at);
+        let before = log.filter(|logged| logged.generation < generation).map(|logged| logged.at);
         before.max().unwrap_or(whole.record.created)
     };
     let since = match awaits {
         ["capacity"] => None,
         ["handoff"] => (1..HOLDERS.len()).filter_map(taken).max(),
-        ["host"] => whole.handoff.as_ref().and_then(|one| one.log.last()).map(|(at, _, _)| *at),
+        ["host"] => whole.handoff.as_ref().and_then(|one| one.log.last()).map(|logged| logged.at),
         _ => taken(0),
     };
     since.unwrap_or_else(asked)
@@ -129,8 +132,8 @@ fn failure(whole: &Whole) -> Option<(Option<&'static str>, Reason, Option<Millis
     }
     let refused = HOLDERS.iter().zip(&whole.receipts).filter_map(|(step, receipt)| {
         let log = &receipt.as_ref()?.log;
-        let refused = log.iter().rev().find(|(_, _, answer)| *answer == Answer::Refused)?;
-        Some((refused.0, step.name()))
+        let refused = log.iter().rev().find(|logged| logged.what == Answer::Refused)?;
+        Some((refused.at, step.name()))
     });
     let last = refused.max();
     Some((last.map(|(_, step)| step), reason, last.map(|(at, _)| at)))

@@ -307,3 +307,10 @@ async fn whatever_the_store_cannot_do_is_503_and_may_be_repeated() {
     assert!(world.published().is_empty());
     world.delete(&format!("/v1/instances/{id}")).await.with(200);
 }
+
+#[tokio::test]
+async fn a_replay_where_nobody_keeps_an_archive_is_told_where_there_is_one() {
+    let world = World::new().await;
+    let answer = world.post("/v1/replays", &json!({})).await;
+    check(&answer, 400, "UnsupportedOperation", "", "eventplane replay --stack", "no archive");
+}

@@ -55,6 +55,10 @@ async fn what_runs_the_plane_is_for_no_tenant() {
         world.post("/v1/dead-letters/redrive", &json!({})).await.with(403);
         world.post("/v1/dead-letters/purge", &json!({})).await.with(403);
         world.put("/v1/breakers/network", &json!({ "state": "open" })).await.with(403);
+        world.get("/v1/dead-letters/dry-run").await.with(403);
+        world.get("/v1/dead-letters/x.1/dry-run").await.with(403);
+        world.post("/v1/replays", &json!({})).await.with(403);
+        world.post("/v1/rehearsals", &json!({ "deliveries": [] })).await.with(403);
     }
     becomes(&world, None);
     world.get("/v1/hosts/host-1").await.with(200);

@@ -280,6 +280,7 @@ impl World {
             waiter: store.clone(),
             dead_letters: letters.clone(),
             breakers: Arc::new(OneBreaker::default()),
+            archive: None,
             master: master.clone(),
             options,
             limits,

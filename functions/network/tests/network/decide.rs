@@ -81,7 +81,7 @@ fn decided(event: &Event, facts: &Facts) -> Decision {
 }
 
 fn decided_at(event: &Event, facts: &Facts, now: Millis) -> Decision {
-    Networking.decide(event, facts, Moment { now, dice: &mut Dice::new(3) })
+    Networking.decide(event, facts, Moment { now, received: 1, dice: &mut Dice::new(3) })
 }
 
 fn take(spec: LaunchSpec) -> Event {

@@ -144,7 +144,7 @@ fn a_decision_is_a_function_of_its_arguments() {
     let security = Security::new(step.master.clone(), step.world.clone());
     let (event, facts) = (allocated(1, Some("web")), facts(None, true));
     let decide = || {
-        let moment = Moment { now: Millis(5), dice: &mut Dice::new(1) };
+        let moment = Moment { now: Millis(5), received: 1, dice: &mut Dice::new(1) };
         security.decide(&event, &facts, moment)
     };
     assert_eq!(decide(), decide());

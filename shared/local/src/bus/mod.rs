@@ -24,6 +24,7 @@ mod tests;
 pub use letters::DEAD_LETTERS;
 pub use options::{BusOptions, BusStats, FunctionStats};
 
+use crate::archive::LocalArchive;
 use crate::wiring::Wiring;
 use async_trait::async_trait;
 use eventplane_domain::Millis;
@@ -35,7 +36,7 @@ use letters::Letters;
 use queue::{Message, Pending, Queue};
 use route::Router;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::task::JoinHandle;
 
 /// The largest entry that the bus takes, in bytes: 256 KB.
@@ -57,6 +58,7 @@ pub struct LocalBus {
     sent: AtomicU64,
     pending: Arc<Pending>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    archive: OnceLock<LocalArchive>,
 }
 
 /// What the workers share with the bus.
@@ -106,7 +108,13 @@ impl LocalBus {
             sent: AtomicU64::default(),
             pending,
             tasks: Mutex::default(),
+            archive: OnceLock::new(),
         })
+    }
+
+    /// Keeps every event that is published from now on in `archive`, if it has none yet.
+    pub fn archive_to(&self, archive: LocalArchive) {
+        let _ = self.archive.set(archive);
     }
 
     /// Delivers to these handlers from now on, on the runtime that this is called in. The messages
@@ -218,8 +226,17 @@ impl LocalBus {
 
     fn take(&self, entry: &Entry, now: Millis, time: &str) {
         let number = self.published.fetch_add(1, Ordering::Relaxed);
-        let seal = || envelope(entry, &format!("{:x}-{number:x}", now.0), time).into();
-        let Some((body, inboxes)) = self.router.route(entry, seal) else { return };
+        let seal =
+            || -> Arc<str> { envelope(entry, &format!("{:x}-{number:x}", now.0), time).into() };
+        let routed = match self.archive.get() {
+            Some(archive) => {
+                let body = seal();
+                archive.keep(now, &body);
+                self.router.route(entry, || body)
+            }
+            None => self.router.route(entry, seal),
+        };
+        let Some((body, inboxes)) = routed else { return };
         let tenant: Arc<str> = tenant_of(&entry.detail).into();
         for inbox in inboxes {
             for _ in 0..self.copies() {

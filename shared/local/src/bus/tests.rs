@@ -38,7 +38,7 @@ impl Handler for Told {
         "network"
     }
 
-    async fn handle(&self, message: &str) -> Result<(), Failure> {
+    async fn deliver(&self, message: &str, _: u32) -> Result<(), Failure> {
         self.seen.lock().unwrap().push((message.to_owned(), Instant::now()));
         if let Some(gate) = &self.gate {
             gate.acquire().await.unwrap().forget();

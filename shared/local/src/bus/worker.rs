@@ -33,7 +33,7 @@ pub(super) async fn work(shared: Arc<Shared>, queue: Arc<Queue>, handler: Arc<dy
                 shared.deliveries.fetch_add(1, Ordering::Relaxed);
                 let outcome = match broken {
                     Some(reason) => Outcome::Failed(reason.to_string()),
-                    None => deliver(&queue, &*handler, &message.body).await,
+                    None => deliver(&queue, &*handler, &message).await,
                 };
                 settle(&shared, &queue, message, outcome).await;
             }
@@ -45,9 +45,9 @@ pub(super) async fn work(shared: Arc<Shared>, queue: Arc<Queue>, handler: Arc<dy
 
 /// Hands a message over once. After the visibility timeout the message is another's: the delivery
 /// ends there, as Lambda ends a function that takes too long.
-async fn deliver(queue: &Queue, handler: &dyn Handler, body: &str) -> Outcome {
+async fn deliver(queue: &Queue, handler: &dyn Handler, message: &Message) -> Outcome {
     let limit = Duration::from_millis(queue.inbox.visibility_timeout_ms);
-    match timeout(limit, without_panic(handler.handle(body))).await {
+    match timeout(limit, without_panic(handler.deliver(&message.body, message.received))).await {
         Ok(Ok(Ok(()))) => Outcome::Handled,
         Ok(Ok(Err(Failure::Retry(fault)))) => Outcome::Failed(fault.to_string()),
         Ok(Ok(Err(Failure::SetAside(unreadable)))) => Outcome::SetAside(unreadable.to_string()),

@@ -7,7 +7,8 @@ mod policy;
 pub mod template;
 
 use eventplane_pattern::{Pattern, PatternError};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use thiserror::Error;
 
 /// The template that is built into the binary.
@@ -70,7 +71,7 @@ pub struct Rule {
     pub function: String,
 }
 
-/// The inboxes and rules of a template, in the order of their names.
+/// The inboxes and rules of a template, in the order of their names, without those of replays.
 #[derive(Debug, Clone)]
 pub struct Wiring {
     /// Of every function that hears events.
@@ -96,15 +97,22 @@ impl Wiring {
     pub fn of_template(yaml: &str) -> Result<Wiring, WiringError> {
         let document = template::read(yaml)?;
         let resources = Resources::of(&document)?;
-        let inboxes = resources
+        let mut inboxes = resources
             .of_type("AWS::SQS::Queue")
             .filter_map(|(id, queue)| Some((id, id.strip_suffix(INBOX)?, queue)))
             .map(|(id, function, queue)| inbox(id, function, queue))
             .collect::<Result<Vec<_>, _>>()?;
-        let rules = resources
-            .of_type("AWS::Events::Rule")
-            .map(|(id, properties)| rule(&resources, id, properties))
-            .collect::<Result<Vec<_>, _>>()?;
+        let (mut rules, mut of_replays) = (Vec::new(), BTreeSet::new());
+        for (id, properties) in resources.of_type("AWS::Events::Rule") {
+            let rule = rule(&resources, id, properties)?;
+            if properties["EventPattern"]["replay-name"] == json!([{ "exists": true }]) {
+                of_replays.insert(rule.function);
+            } else {
+                rules.push(rule);
+            }
+        }
+        // Here nothing is replayed onto the bus, so nobody waits for it.
+        inboxes.retain(|inbox| !of_replays.contains(&inbox.function));
         for inbox in &inboxes {
             if !rules.iter().any(|rule| rule.function == inbox.function) {
                 return Err(wrong(&inbox.function, "its inbox needs a rule that fills it"));
