@@ -88,7 +88,7 @@ fn not_shown(yaml: &str) -> Vec<&'static str> {
         let start = ["Eventplane", name, "Stack", "${Plane}"];
         metrics.iter().any(|metric| (0..start.len()).all(|at| metric[at] == start[at]))
     };
-    let own = ["LaunchDuration", "SweeperRescues", "MessagesFailed"];
+    let own = ["LaunchDuration", "SweeperRescues", "HostsImpaired", "MessagesFailed"];
     own.into_iter().filter(|name| !shows(name)).collect()
 }
 

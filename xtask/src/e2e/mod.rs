@@ -28,8 +28,9 @@ const INBOXES: [&str; 6] = ["Capacity", "Network", "Storage", "Security", "Hando
 type Scenario = fn(&Site, &Tap) -> Result<()>;
 
 /// All scenarios, in their order.
-const SCENARIOS: [(&str, Scenario); 10] = [
+const SCENARIOS: [(&str, Scenario); 11] = [
     ("launches to running, and terminates", scenarios::launches_and_terminates),
+    ("stops, starts, reboots and protects", scenarios::stops_starts_and_protects),
     ("refuses what does not fit, and undoes it", scenarios::refuses_what_does_not_fit),
     ("duplicates change nothing", scenarios::duplicates_change_nothing),
     ("a broken step's dead letter is redriven", scenarios::a_broken_step_is_redriven),

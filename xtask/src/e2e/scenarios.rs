@@ -29,6 +29,30 @@ pub(super) fn launches_and_terminates(site: &Site, _: &Tap) -> Result<()> {
     Ok(())
 }
 
+/// What is stopped keeps its address and volumes, what is started has them again, a reboot is done
+/// where it runs, and what is protected is not terminated.
+pub(super) fn stops_starts_and_protects(site: &Site, _: &Tap) -> Result<()> {
+    let before = site.run(&["capacity"])?;
+    let ids = site.launch(&["t3.micro", "--termination-protection", "--wait"])?;
+    let id = ids[0].as_str();
+    let ran = site.run(&["describe", id])?;
+    site.run(&["reboot", id])?;
+    site.run(&["stop", "--wait", id])?;
+    ensure!(site.run(&["start", id])?["instances"][0]["current_state"] == "pending");
+    let runs = site.until_state(id, "running")?;
+    for same in ["private_ip", "mac", "volumes"] {
+        ensure!(runs[same] == ran[same], "{same} is another after a start: {runs:#}");
+    }
+    ensure!(runs["generation"] == 2, "a start is a generation more: {runs:#}");
+    ensure!(site.run(&["terminate", id]).is_err(), "it is protected");
+    site.run(&["protect", "--off", id])?;
+    site.run(&["terminate", "--wait", id])?;
+    site.until_quiet()?;
+    ensure!(site.run(&["capacity"])? == before, "what has ended holds nothing");
+    ensure!(site.run(&["ledger", "check"])?["balances"] == true, "the ledger does not balance");
+    Ok(())
+}
+
 /// What fits nowhere is refused with its reason, and everything is given back.
 pub(super) fn refuses_what_does_not_fit(site: &Site, _: &Tap) -> Result<()> {
     let before = site.run(&["capacity"])?;

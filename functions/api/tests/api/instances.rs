@@ -2,8 +2,8 @@
 
 use crate::world::{World, ids, instances};
 use eventplane_capacity::Capacity;
-use eventplane_domain::{InstanceId, State};
-use eventplane_events::Data;
+use eventplane_domain::{InstanceId, Outcome, Reason, State};
+use eventplane_events::{Data, Event, InstanceWithdrawn, Metadata, Reboot, Returned};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -139,4 +139,52 @@ async fn whoever_does_not_wait_is_answered_with_what_stands() {
     assert_eq!((answer.status.as_u16(), answer.error("field")), (400, "until"));
     let answer = world.get(&format!("/v1/instances/{id}?until=running&wait=31")).await;
     assert_eq!((answer.status.as_u16(), answer.error("field")), (400, "wait"));
+}
+
+/// The event after `cause` that says this of the same instance.
+fn next(cause: &Event, data: Data) -> Event {
+    let kind = data.name().to_owned();
+    let metadata = Metadata { kind, hop: cause.metadata.hop + 1, ..cause.metadata.clone() };
+    Event { metadata, data }
+}
+
+#[tokio::test]
+async fn what_a_user_asks_starts_the_hops_anew_and_says_so_of_the_generation_that_was_seen() {
+    let world = World::new().await;
+    let id = world.launch(&json!({"instance_type": "t3.micro"})).await.remove(0);
+    let mut requested = world.published().remove(0);
+    requested.metadata.hop = 7;
+    let host = "host-1".to_owned();
+    let running = Data::InstanceRunning(eventplane_events::InstanceRunning { host });
+    world.hear(instances(), &[next(&requested, running)]).await;
+    let path = format!("/v1/instances/{id}");
+    let ask = async |verb: &str| {
+        world.post(&format!("{path}/{verb}"), &json!({})).await.with(200);
+        world.published().remove(0)
+    };
+    let reboot = ask("reboot").await;
+    assert_eq!(reboot.data, Data::InstanceRebootRequested(Reboot { number: 1 }));
+    let stop = ask("stop").await;
+    let ended = InstanceWithdrawn {
+        outcome: Outcome::Stop,
+        reason: Reason::new("Client.UserInitiatedShutdown", "asked"),
+        has_run: true,
+    };
+    let withdrawn = next(&stop, Data::InstanceWithdrawn(ended));
+    let room = next(&withdrawn, Data::CapacityReleased(Returned { for_good: false }));
+    world.hear(instances(), &[withdrawn, room]).await;
+    let start = ask("start").await;
+    for (event, name) in [
+        (&reboot, "InstanceRebootRequested"),
+        (&stop, "InstanceStopRequested"),
+        (&start, "InstanceStartRequested"),
+    ] {
+        let metadata = &event.metadata;
+        assert_eq!((event.data.name(), metadata.hop, metadata.generation), (name, 0, 1));
+    }
+    let begun = world.hear(instances(), &[start]).await.remove(0);
+    assert_eq!((begun.data.name(), begun.metadata.generation), ("InstanceRequested", 2));
+    let record = world.record(&id).await;
+    assert_eq!(begun.metadata.deadline, record.deadline, "a time of its own");
+    assert!(matches!(begun.data, Data::InstanceRequested(requested) if requested.has_run));
 }
