@@ -11,8 +11,9 @@ pub const FUNCTIONS: [&str; 8] =
 
 /// The most bytes of a function's zip: a cold start reads all of it.
 const ZIP_BYTES_MAX: u64 = 3 << 20;
-/// The same of the api: it has the routes of everything, and the description of each.
-const API_ZIP_BYTES_MAX: u64 = 4 << 20;
+/// The same of the api: it has the routes of everything, the description of each, and every step, for
+/// what would become of a message.
+const API_ZIP_BYTES_MAX: u64 = 5 << 20;
 
 /// How to build.
 #[derive(Debug, Default, Clone, Args)]
