@@ -224,6 +224,16 @@ async fn what_is_protected_is_not_terminated_until_the_protection_is_taken_away(
     site.until(&id, "terminated").await;
     let (status, error) = refused(&site, Method::PUT, &path, on).await;
     assert_eq!((status, &error["code"]), (409, &json!("IncorrectInstanceState")));
+    let many = |count: u32| {
+        let launch = json!({ "instance_type": "t3.micro", "count": count });
+        let mut launch = launch.as_object().expect("an object").clone();
+        launch.insert("termination_protection".to_owned(), json!(true));
+        Some(Value::Object(launch))
+    };
+    let (status, _) = site.send(Method::POST, "/v1/instances", many(45)).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "as many as one transaction takes");
+    let (status, error) = refused(&site, Method::POST, "/v1/instances", many(46)).await;
+    assert_eq!((status, &error["field"]), (400, &json!("count")));
     let wrong = Some(json!({ "termination": false }));
     let (status, error) = refused(&site, Method::PUT, &path, wrong).await;
     assert_eq!(

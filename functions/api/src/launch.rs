@@ -28,6 +28,8 @@ use utoipa_axum::routes;
 
 /// The most instances of one request.
 const COUNT_MAX: u32 = 50;
+/// The same where each is protected from termination.
+const PROTECTED_COUNT_MAX: u32 = 45;
 /// The most tags, and the longest key and value ("Tag restrictions", EC2 user guide).
 const TAGS_MAX: usize = 50;
 const TAG_KEY_CHARS_MAX: usize = 128;
@@ -222,6 +224,13 @@ pub(crate) async fn plan(api: &Api, request: &LaunchRequest) -> Result<Plan, Ref
     let count = request.count.unwrap_or(1);
     if !(1..=COUNT_MAX).contains(&count) {
         let message = format!("`count` has to be 1 to {COUNT_MAX}, not {count}");
+        return Err(Refusal::value("count", message));
+    }
+    // Each protection is a write of its own beside its record's, and all are one transaction.
+    if request.termination_protection == Some(true) && count > PROTECTED_COUNT_MAX {
+        let message = format!(
+            "`count` has to be 1 to {PROTECTED_COUNT_MAX} with `termination_protection`, not {count}"
+        );
         return Err(Refusal::value("count", message));
     }
     if request.user_data.as_ref().is_some_and(|data| data.len() > USER_DATA_BYTES_MAX) {

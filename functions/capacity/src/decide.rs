@@ -11,7 +11,7 @@ use eventplane_engine::{
     refuse_late, take,
 };
 use eventplane_events::{CapacityAllocated, Data, Event, InstanceRequested};
-use eventplane_store::Write;
+use eventplane_store::{Action, Update, Write};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -70,11 +70,39 @@ fn reserve(
     let placement = host.placement();
     // A newer generation frees the old room and takes the new, which is never on the same host, in
     // one transaction.
-    let resources = [host.change_room(Sizes::default().minus(need)), release(facts)].concat();
+    let resources = together(host.change_room(Sizes::default().minus(need)), release(facts));
     let allocated = allocated(requested, placement.clone());
     let key = receipt_key(&event.metadata.tenant, &event.metadata.subject);
     let claim = claim(&placement, need, &avoided(facts.receipt.as_ref()));
     take(event, key, facts.receipt.as_ref(), moment.delivery(), claim, resources, allocated)
+}
+
+/// The writes of two hosts as one transaction, in which an item may be written once: hosts of one
+/// shard are counted in the same directory.
+fn together(mut writes: Vec<Write>, others: Vec<Write>) -> Vec<Write> {
+    for other in others {
+        let same = writes.iter_mut().find(|write| write.key == other.key);
+        match (same.map(|write| &mut write.action), other.action) {
+            (Some(Action::Update(updates)), Action::Update(more)) => add_up(updates, more),
+            (_, action) => writes.push(Write { action, ..other }),
+        }
+    }
+    writes
+}
+
+/// Adds what the others add to what these add; what comes to nothing is left out.
+fn add_up(updates: &mut Vec<Update>, others: Vec<Update>) {
+    for other in others {
+        let Update::Add(name, amount) = other else { unreachable!("directories only count") };
+        let same = updates.iter_mut().find_map(|update| match update {
+            Update::Add(of, sum) if *of == name => Some(sum),
+            _ => None,
+        });
+        match same {
+            Some(sum) => *sum += amount,
+            None => updates.push(Update::Add(name, amount)),
+        }
+    }
 }
 
 fn allocated(requested: &InstanceRequested, placement: eventplane_domain::Placement) -> Data {

@@ -224,6 +224,40 @@ fn a_new_placement_keeps_its_zone_and_goes_to_another_host_and_a_start_to_any() 
     assert_eq!(receipt_of(&back).expect("a receipt").claim, eventplane_store::Item::new());
 }
 
+#[test]
+fn a_new_placement_writes_each_item_once_also_where_both_hosts_are_counted_in_one_directory() {
+    let small = |name: &str, free: i64| {
+        let total = Sizes { vcpus: 4, memory_mib: 8_192, network_mbps: 256, gpus: 0 };
+        Host { total, free: Sizes { vcpus: free, ..total }, ..host(name, "a", free, None) }
+    };
+    let names = (0..100).map(|n| format!("h-{n}"));
+    let of_one_shard = names.filter(|name| small(name, 4).shard() == small("h-0", 4).shard());
+    let [first, second] = [0, 1].map(|n| of_one_shard.clone().nth(n).expect("two of eight"));
+    let taken = decided(&seeing(vec![small(&first, 4)]), &event(1, 1, requested(spec(4))), 5);
+    let facts = Facts {
+        receipt: receipt_of(&taken),
+        holding: Some(small(&first, 0)),
+        seen: Some(Seen::All(vec![small(&first, 0), small(&second, 4)])),
+    };
+    let next = decided(&facts, &event(1, 2, requested(spec(4))), 5);
+    assert_eq!(chosen(&next), second);
+    let keys: std::collections::BTreeSet<_> =
+        next.writes.iter().map(|write| write.key.to_string()).collect();
+    assert_eq!(keys.len(), next.writes.len(), "{:#?}", next.writes);
+    let directories = next.writes.iter().filter(|w| w.key.partition.starts_with("@directory"));
+    let sums = directories.map(|directory| match &directory.action {
+        Action::Update(updates) => updates
+            .iter()
+            .map(|update| match update {
+                Update::Add(_, amount) => *amount,
+                other => panic!("{other:?} counts nothing"),
+            })
+            .sum::<i64>(),
+        other => panic!("{other:?} counts nothing"),
+    });
+    assert_eq!(sums.collect::<Vec<_>>(), [0], "as many hosts as before");
+}
+
 /// A bus that keeps what it is given, a clock that stands, and numbers that count up.
 #[derive(Default)]
 struct World {
