@@ -28,7 +28,7 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) reach: Reach,
     /// How to print: a table on a terminal and JSON in a pipe, unless told otherwise.
-    #[arg(long, global = true, value_enum)]
+    #[arg(long, global = true, value_enum, env = "EVENTPLANE_OUTPUT")]
     pub(crate) output: Option<Output>,
     #[command(subcommand)]
     pub(crate) verb: Verb,

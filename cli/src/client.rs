@@ -116,7 +116,7 @@ impl Client {
             match self.get(&path).await {
                 Ok(instance) => {
                     let state = instance["state"].as_str().unwrap_or_default();
-                    if state == until || state == "terminated" || left.is_zero() {
+                    if state == until || is_over(state, until) || left.is_zero() {
                         return Ok(instance);
                     }
                 }
@@ -128,6 +128,16 @@ impl Client {
             pause = longer(pause);
             tokio::time::sleep(pause.min(left)).await;
         }
+    }
+}
+
+/// Whether nothing leads from `state` to `wanted` by itself. A start that has failed is back at
+/// stopped; from the moment on that one is asked for, the API says pending.
+pub(crate) fn is_over(state: &str, wanted: &str) -> bool {
+    match state {
+        "terminated" => wanted != "terminated",
+        "stopped" => wanted == "running",
+        _ => false,
     }
 }
 
@@ -151,6 +161,17 @@ pub(crate) fn encode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_start_that_went_back_to_stopped_is_over_and_so_is_what_is_terminated() {
+        let over = [("terminated", "running"), ("terminated", "stopped"), ("stopped", "running")];
+        for state in ["pending", "running", "stopping", "stopped", "shutting-down", "terminated"] {
+            for wanted in ["running", "stopped", "terminated"] {
+                let right = over.contains(&(state, wanted));
+                assert_eq!(is_over(state, wanted), right, "{state}, {wanted}");
+            }
+        }
+    }
 
     #[test]
     fn pauses_grow_from_50_ms_to_a_second() {

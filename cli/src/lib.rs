@@ -36,11 +36,12 @@ mod tests;
 
 pub use show::Screen;
 
-use args::{Cli, Verb};
+use args::{Cli, LetterVerb, Verb};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use client::Client;
 use problem::Problem;
+use show::Output;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
@@ -86,6 +87,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>, screen: &mut Screen) -> u8 
 }
 
 async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
+    if cli.output == Some(Output::Ids) && !has_ids(&cli.verb) {
+        let right = "`--output ids` is for what answers with instances, hosts or dead letters";
+        return Err(Problem::Input(format!("{right}; others print json or table")));
+    }
     let client = async || Client::reach(&cli.reach).await;
     match &cli.verb {
         Verb::Demo { exit } => demo::demo(*exit, screen).await,
@@ -140,6 +145,25 @@ async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
             screen.line(String::from_utf8_lossy(&text).trim_end());
             Ok(())
         }
+    }
+}
+
+/// Whether it answers with instances, hosts or dead letters, which have ids.
+fn has_ids(verb: &Verb) -> bool {
+    match verb {
+        Verb::Launch(_)
+        | Verb::List(_)
+        | Verb::Describe { .. }
+        | Verb::Start { .. }
+        | Verb::Stop { .. }
+        | Verb::Reboot { .. }
+        | Verb::Protect { .. }
+        | Verb::Terminate { .. }
+        | Verb::Hosts { .. } => true,
+        Verb::DeadLetters { verb } => {
+            matches!(verb, LetterVerb::List { .. } | LetterVerb::Show { .. })
+        }
+        _ => false,
     }
 }
 

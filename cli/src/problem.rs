@@ -16,6 +16,7 @@ Exit codes:
 
 Environment:
   EVENTPLANE_ENDPOINT  as --endpoint
+  EVENTPLANE_OUTPUT    as --output
   EVENTPLANE_TOKEN     as --token
   EVENTPLANE_SIGN      as --sign; AWS_PROFILE, AWS_REGION and the like say with what
   EVENTPLANE_LOG       what goes to the log on standard error, such as `debug`; warnings otherwise

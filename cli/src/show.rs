@@ -12,6 +12,8 @@ pub(crate) enum Output {
     Json,
     /// For people.
     Table,
+    /// One id a line, of instances, hosts or dead letters: for scripts.
+    Ids,
 }
 
 /// A colour of the command; without colour it is nothing.
@@ -42,8 +44,8 @@ impl Ink {
 pub struct Screen {
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,
-    /// Whether people read what was asked for; programs get JSON.
-    for_people: bool,
+    /// How what was asked for is printed.
+    output: Output,
     has_colour: bool,
     /// Whether somebody watches the progress.
     is_watched: bool,
@@ -67,7 +69,7 @@ impl Screen {
         Screen {
             out: Box::new(io::stdout()),
             err: Box::new(io::stderr()),
-            for_people,
+            output: if for_people { Output::Table } else { Output::Json },
             has_colour: for_people && !is_plain,
             is_watched: io::stderr().is_terminal(),
             has_progress: false,
@@ -83,7 +85,7 @@ impl Screen {
         Screen {
             out,
             err,
-            for_people: false,
+            output: Output::Json,
             has_colour: false,
             is_watched: false,
             has_progress: false,
@@ -95,9 +97,7 @@ impl Screen {
 
     /// Prints as asked for, whatever stands at the other end.
     pub(crate) fn choose(&mut self, output: Option<Output>) {
-        if let Some(output) = output {
-            self.for_people = output == Output::Table;
-        }
+        self.output = output.unwrap_or(self.output);
     }
 
     /// `text` in this colour.
@@ -125,10 +125,13 @@ impl Screen {
         self.ink(ink_of_state(state), state)
     }
 
-    /// The value as JSON, or the text that `table` makes of it.
+    /// The value as JSON, as its ids, or as the text that `table` makes of it.
     pub(crate) fn either(&mut self, value: &Value, table: impl FnOnce(&Self) -> String) {
-        let text = if self.for_people { table(self) } else { format!("{value:#}") };
-        self.line(text);
+        match self.output {
+            Output::Json => self.line(format!("{value:#}")),
+            Output::Table => self.line(table(self)),
+            Output::Ids => ids(value).iter().for_each(|id| self.line(id)),
+        }
     }
 
     /// A line of what was asked for. Whoever has closed the pipe wants no more: that is no error.
@@ -267,6 +270,16 @@ fn ink_of_state(state: &str) -> Ink {
     }
 }
 
+/// The ids of what an answer is about: a list, or one thing.
+fn ids(value: &Value) -> Vec<String> {
+    let kinds = [("instances", "instance_id"), ("hosts", "host_id"), ("dead_letters", "id")];
+    let of = |(list, id): (&str, &str)| match value[list].as_array() {
+        Some(all) => all.iter().map(|one| text_at(one, id)).collect(),
+        None => value[id].as_str().map(str::to_owned).into_iter().collect::<Vec<_>>(),
+    };
+    kinds.into_iter().flat_map(of).collect()
+}
+
 /// The value at `path` (names joined by `/`; itself without one) as a text, or a dash.
 pub(crate) fn text_at(value: &Value, path: &str) -> String {
     let found = if path.is_empty() { Some(value) } else { value.pointer(&format!("/{path}")) };
@@ -285,6 +298,7 @@ pub(crate) fn text_at(value: &Value, path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_picture_takes_the_rows_that_are_seen() {
@@ -297,6 +311,24 @@ mod tests {
         ];
         for (picture, width, right) in cases {
             assert_eq!(rows(picture, width), right, "{picture:?} in {width:?}");
+        }
+    }
+
+    #[test]
+    fn ids_are_those_of_what_is_listed_and_of_nothing_in_it() {
+        let instance = json!({ "instance_id": "i-1", "placement": { "host": "h" } });
+        let cases = [
+            (
+                json!({ "reservation_id": "r", "instances": [instance, { "instance_id": "i-2" }] }),
+                &["i-1", "i-2"][..],
+            ),
+            (instance, &["i-1"]),
+            (json!({ "hosts": [{ "host_id": "h" }] }), &["h"]),
+            (json!({ "dead_letters": [{ "id": "d", "message": { "id": "m" } }] }), &["d"]),
+            (json!({ "instances": [] }), &[]),
+        ];
+        for (answer, right) in cases {
+            assert_eq!(ids(&answer), right, "{answer}");
         }
     }
 

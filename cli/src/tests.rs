@@ -188,7 +188,7 @@ fn a_launch_sends_only_what_was_asked_for_and_prints_json_in_a_pipe() {
 #[test]
 fn the_exit_code_says_how_it_ended() {
     let endpoint = endpoint();
-    let cases: [(&[&str], u8); 14] = [
+    let cases: [(&[&str], u8); 16] = [
         (&["launch", "t3.micro"], 0),
         (&["launch", "t3.micro", "--wait"], 0),
         (&["launch", "t3.micro", "--dry-run"], 0),
@@ -203,6 +203,8 @@ fn the_exit_code_says_how_it_ended() {
         (&["audit", ID], 1),
         (&["dead-letters", "redrive"], 2),
         (&["launch"], 2),
+        (&["list", "--output", "ids"], 0),
+        (&["capacity", "--output", "ids"], 2),
     ];
     for (args, right) in cases {
         let args: Vec<&str> = ["--endpoint", &endpoint].iter().chain(args).copied().collect();
@@ -248,7 +250,14 @@ fn a_list_reads_every_page_and_is_a_table_when_asked() {
     assert!(!out.contains('\x1b'), "no colour in a pipe: {out}");
     let (_, out, _) = run(&["--endpoint", &endpoint, "list"]);
     let json: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(json["instances"].as_array().map(Vec::len), Some(2));
+    let ids: Vec<&str> = json["instances"].as_array().unwrap().iter().map(id_of).collect();
+    assert_eq!(ids.len(), 2);
+    let (_, out, _) = run(&["--endpoint", &endpoint, "list", "--output", "ids"]);
+    assert_eq!(out.lines().collect::<Vec<_>>(), ids);
+}
+
+fn id_of(instance: &Value) -> &str {
+    instance["instance_id"].as_str().unwrap()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What each verb of a user does: one request, or a few, and what is shown of the answers.
 
 use crate::args::{HostVerb, Launch, LetterVerb, List, Wait};
-use crate::client::{Client, encode};
+use crate::client::{Client, encode, is_over};
 use crate::problem::Problem;
 use crate::show::{Ink, Screen, text_at};
 use crate::{body, operate, rehearsal, tables, tree, waterfall};
@@ -92,10 +92,13 @@ pub(crate) async fn until(
     if let Some(problem) = unanswered {
         return Err(problem);
     }
-    let ended: Vec<&Value> = instances.iter().filter(|one| one["state"] == "terminated").collect();
-    if wanted != "terminated" && !ended.is_empty() {
-        let why = tables::why(ended[0]);
-        return Err(Problem::Failed(format!("{} of {all} ended: {why}", ended.len())));
+    let is_ended = |one: &&Value| is_over(one["state"].as_str().unwrap_or_default(), wanted);
+    let ended: Vec<&Value> = instances.iter().filter(is_ended).collect();
+    if let Some(first) = ended.first() {
+        let (count, state, why) = (ended.len(), text_at(first, "state"), tables::why(first));
+        return Err(Problem::Failed(format!(
+            "{count} of {all} will not be {wanted}: {state}, {why}"
+        )));
     }
     match instances.iter().find(|one| one["state"] != wanted) {
         None => Ok(()),

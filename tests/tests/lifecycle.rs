@@ -143,7 +143,12 @@ async fn a_start_that_fits_nowhere_goes_back_to_stopped_and_may_be_tried_again()
     change_hosts(&site, "draining").await;
     for generation in 2..5 {
         site.ask(&id, "start").await;
-        let shown = site.until_generation(&id, generation, "stopped").await;
+        // Whoever waits until it runs hears that it will not.
+        let shown = site.get(&format!("/v1/instances/{id}?until=running&wait=30")).await;
+        assert_eq!(
+            (&shown["state"], &shown["generation"]),
+            (&json!("stopped"), &json!(generation))
+        );
         let code = &shown["state_reason"]["code"];
         assert_eq!(code, "Server.InsufficientInstanceCapacity", "{shown:#}");
         assert_eq!(

@@ -186,7 +186,10 @@ async fn show(
         let whole = read(store, tenant, &id).await?;
         let (state, recorded) = (whole.state(), whole.record.progress.state);
         let arrived = state == wanted && (state == recorded || state.is_moving());
-        let never = recorded == State::Terminated || Instant::now() >= end;
+        // A start that has failed goes back to stopped, and nothing leads on from there by itself.
+        let is_back =
+            wanted == State::Running && (state, recorded) == (State::Stopped, State::Stopped);
+        let never = recorded == State::Terminated || is_back || Instant::now() >= end;
         let Some(watch) = watch.as_mut().filter(|_| !arrived && !never) else {
             return Ok(Json(whole.shown()));
         };
