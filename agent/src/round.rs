@@ -140,7 +140,7 @@ impl HostLoop {
                 let sent = shared.transport.send(Method::POST, "/v1/hosts", Some(body.clone()));
                 let answer = tokio::time::timeout(PATIENCE, sent).await;
                 let answer =
-                    answer.unwrap_or_else(|_| Err(NoAnswer("no answer in time".to_owned())));
+                    answer.unwrap_or_else(|_| Err(NoAnswer::lost("no answer in time".to_owned())));
                 drop(turn);
                 match answer {
                     Ok(answer) if answer.is_success() => return,
@@ -164,7 +164,7 @@ impl HostLoop {
             let sent = shared.transport.send(Method::GET, &path, None);
             let patience = PATIENCE + Duration::from_secs(wait_s);
             let answer = tokio::time::timeout(patience, sent).await;
-            (asked, answer.unwrap_or_else(|_| Err(NoAnswer("no answer in time".to_owned()))))
+            (asked, answer.unwrap_or_else(|_| Err(NoAnswer::lost("no answer in time".to_owned()))))
         })
     }
 
@@ -301,7 +301,7 @@ impl HostLoop {
             let body = serde_json::to_vec(&part).expect("plain data");
             let sent = shared.transport.send(Method::POST, &path, Some(body));
             let answer = tokio::time::timeout(PATIENCE, sent).await;
-            match answer.unwrap_or_else(|_| Err(NoAnswer("no answer in time".to_owned()))) {
+            match answer.unwrap_or_else(|_| Err(NoAnswer::lost("no answer in time".to_owned()))) {
                 Ok(answer) if answer.is_success() => {
                     count(&shared.counts.reports);
                     self.failures = 0;

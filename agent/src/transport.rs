@@ -50,8 +50,27 @@ impl Answer {
 
 /// No answer came.
 #[derive(Debug, Error)]
-#[error("{0}")]
-pub struct NoAnswer(pub String);
+#[error("{why}")]
+pub struct NoAnswer {
+    /// Why not.
+    pub why: String,
+    /// Whether the request may have been done: it was sent, and its answer is lost.
+    pub may_be_done: bool,
+}
+
+impl NoAnswer {
+    /// The request was not sent.
+    #[must_use]
+    pub fn unsent(why: String) -> Self {
+        NoAnswer { why, may_be_done: false }
+    }
+
+    /// The request was sent, and no answer came of it.
+    #[must_use]
+    pub fn lost(why: String) -> Self {
+        NoAnswer { why, may_be_done: true }
+    }
+}
 
 /// What lies at the bottom of an error: that says what is wrong, the layers above it name themselves.
 #[must_use]
@@ -85,7 +104,7 @@ where
 {
     let status = response.status().as_u16();
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-    let body = body.map_err(|error| NoAnswer(format!("the answer broke off: {error}")))?;
+    let body = body.map_err(|error| NoAnswer::lost(format!("the answer broke off: {error}")))?;
     Ok(Answer { status, body: body.to_bytes() })
 }
 
@@ -95,7 +114,7 @@ fn request<B>(method: Method, uri: &str, body: B) -> Result<Request<B>, NoAnswer
         .uri(uri)
         .header(header::CONTENT_TYPE, "application/json")
         .body(body)
-        .map_err(|error| NoAnswer(format!("{uri} is no address to send to: {error}")))
+        .map_err(|error| NoAnswer::unsent(format!("{uri} is no address to send to: {error}")))
 }
 
 /// Says who sends a request: adds to its headers what proves it.
@@ -175,7 +194,7 @@ impl Http {
     /// When that is no endpoint, or one that this build cannot reach.
     pub fn new(endpoint: &str) -> Result<Self, NoAnswer> {
         let endpoint = endpoint.trim_end_matches('/');
-        let told = |why: &str| NoAnswer(format!("`{endpoint}`: {why}"));
+        let told = |why: &str| NoAnswer::unsent(format!("`{endpoint}`: {why}"));
         let uri: Uri = endpoint.parse().map_err(|_| told(ENDPOINT))?;
         let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else {
             return Err(told(ENDPOINT));
@@ -217,7 +236,10 @@ impl Transport for Http {
             signer.sign(&mut request, &body).await?;
         }
         let sent = self.wire.send(request.map(|()| Full::new(body)));
-        let response = sent.await.map_err(|error| NoAnswer(innermost(&error)))?;
+        let response = sent.await.map_err(|error| NoAnswer {
+            why: innermost(&error),
+            may_be_done: !error.is_connect(),
+        })?;
         read(response).await
     }
 }
@@ -278,7 +300,7 @@ mod tests {
     impl Signer for Named {
         async fn sign(&self, request: &mut Request<()>, body: &[u8]) -> Result<(), NoAnswer> {
             let told = format!("{} {} {}", request.method(), request.uri(), body.len());
-            let value = told.parse().map_err(|_| NoAnswer("no header".to_owned()))?;
+            let value = told.parse().map_err(|_| NoAnswer::unsent("no header".to_owned()))?;
             request.headers_mut().insert("x-told", value);
             Ok(())
         }

@@ -371,6 +371,8 @@ pub(crate) struct List {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum HostVerb {
+    /// List hosts.
+    List,
     /// Put nothing new on a host; what runs there runs on.
     Drain {
         /// Its id.

@@ -3,7 +3,7 @@
 use crate::args::Reach;
 use crate::problem::{Problem, Refusal};
 use crate::reach::{self, Proof};
-use eventplane_agent::{Http, Method, Transport};
+use eventplane_agent::{Http, Method, NoAnswer, Transport};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -61,15 +61,17 @@ impl Client {
         body: Option<&Value>,
     ) -> Result<Value, Problem> {
         let body = body.map(|body| body.to_string().into_bytes());
-        let unreachable =
-            |why: String| Problem::Unreachable { endpoint: self.endpoint().to_owned(), why };
+        let changes = method != Method::GET;
         let sent = self.http.send(method, path, body);
         let answer = tokio::time::timeout(PATIENCE + Duration::from_secs(WAIT_S_MAX), sent).await;
-        let answer = match answer {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(unreachable(error.to_string())),
-            Err(_) => return Err(unreachable("no answer in time".to_owned())),
-        };
+        let lost = |_| Err(NoAnswer::lost("no answer in time".to_owned()));
+        let answer = answer.unwrap_or_else(lost).map_err(|NoAnswer { why, may_be_done }| {
+            let endpoint = self.endpoint().to_owned();
+            match changes && may_be_done {
+                true => Problem::AnswerLost { endpoint, why },
+                false => Problem::Unreachable { endpoint, why },
+            }
+        })?;
         if !answer.is_success() {
             return Err(Problem::Refused(Refusal::read(answer.status, &answer.body, self.proof)));
         }

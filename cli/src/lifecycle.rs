@@ -53,7 +53,7 @@ pub(crate) async fn change(
         match change.ask(client, id).await {
             Ok(changed) => changes.push(changed),
             Err(problem @ Problem::Refused(_)) => {
-                screen.aside(problem.to_string());
+                screen.aside(format!("{id}: {problem}"));
                 refused.get_or_insert(problem);
             }
             Err(other) => return Err(other),

@@ -12,7 +12,7 @@ Exit codes:
   1  the control plane refused, or what was asked for has failed
   2  bad usage or bad input; nothing was sent
   3  the endpoint cannot be reached
-  4  waited in vain: what was asked for may still happen
+  4  waited in vain, or the answer was lost: it may still happen, or have happened
 
 Environment:
   EVENTPLANE_ENDPOINT  as --endpoint
@@ -48,6 +48,17 @@ pub(crate) enum Problem {
         /// What came back instead.
         why: String,
     },
+    /// What was to be changed may have been.
+    #[error(
+        "error: {endpoint} was asked, and its answer is lost ({why}): it may have been done\n hint: \
+             look before asking again; a launch with --client-token may be repeated safely"
+    )]
+    AnswerLost {
+        /// Where it was sent.
+        endpoint: String,
+        /// What came back instead.
+        why: String,
+    },
     /// The patience that was asked for is at its end.
     #[error("error: {0}")]
     TimedOut(String),
@@ -60,7 +71,7 @@ impl Problem {
             Problem::Shown(problem) => problem.exit_code(),
             Problem::Input(_) => 2,
             Problem::Unreachable { .. } => 3,
-            Problem::TimedOut(_) => 4,
+            Problem::AnswerLost { .. } | Problem::TimedOut(_) => 4,
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::problem::Problem;
 use crate::reach;
 use crate::show::Screen;
 use eventplane_agent::{Fleet, FleetOptions};
+use eventplane_domain::HostId;
 use eventplane_plane::{Plane, PlaneOptions};
 use std::io;
 use std::net::SocketAddr;
@@ -44,8 +45,10 @@ impl Ending {
 }
 
 fn zones(zones: &[String]) -> Result<Vec<String>, Problem> {
-    if zones.iter().any(|zone| zone.is_empty() || zone.len() > 64) {
-        return Err(Problem::Input("a zone has 1 to 64 characters".to_owned()));
+    // A zone is named as a host is.
+    if let Some(wrong) = zones.iter().find(|zone| HostId::parse(zone).is_err()) {
+        let right = "1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit";
+        return Err(Problem::Input(format!("a zone has {right}; not `{wrong}`")));
     }
     Ok(zones.to_vec())
 }

@@ -70,7 +70,7 @@ impl SigV4 {
             let said = why.lines().map(str::trim).filter(|line| !line.contains("was not enabled"));
             let why = said.collect::<Vec<_>>().join(" ");
             let why = why.trim_end_matches(" Attempted:");
-            NoAnswer(format!("no AWS credentials to sign with ({why}): {HINT}"))
+            NoAnswer::unsent(format!("no AWS credentials to sign with ({why}): {HINT}"))
         })?;
         *fetched = Some(new.clone());
         Ok(new)
@@ -81,7 +81,8 @@ impl SigV4 {
 impl Signer for SigV4 {
     async fn sign(&self, request: &mut Request<()>, body: &[u8]) -> Result<(), NoAnswer> {
         let identity = self.credentials().await?.into();
-        let failed = |error: &dyn std::error::Error| NoAnswer(format!("not signed: {error}"));
+        let failed =
+            |error: &dyn std::error::Error| NoAnswer::unsent(format!("not signed: {error}"));
         let params = v4::SigningParams::builder()
             .identity(&identity)
             .region(&self.region)

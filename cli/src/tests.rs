@@ -228,6 +228,25 @@ fn an_endpoint_that_nobody_listens_at_has_an_exit_code_of_its_own() {
 }
 
 #[test]
+fn an_answer_that_is_lost_is_no_endpoint_that_cannot_be_reached() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("it"));
+    // Reads what is sent, and hangs up.
+    let hangs_up = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().expect("somebody");
+            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]).expect("a request");
+        }
+    });
+    let (code, _, said) = run(&["terminate", "i-1", "--endpoint", &endpoint]);
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("it may have been done"), "{said}");
+    let (code, _, said) = run(&["list", "--endpoint", &endpoint]);
+    assert_eq!(code, 3, "nothing was to be changed: {said}");
+    hangs_up.join().expect("it has hung up");
+}
+
+#[test]
 fn an_error_shows_its_hint_and_its_request_id_beside_the_output() {
     let endpoint = endpoint();
     let (code, out, err) = run(&["--endpoint", &endpoint, "describe", "i-unknown"]);

@@ -178,7 +178,7 @@ pub(crate) async fn hosts(
     verb: Option<&HostVerb>,
 ) -> Result<(), Problem> {
     let (id, state) = match verb {
-        None => {
+        None | Some(HostVerb::List) => {
             let hosts = client.list("/v1/hosts?limit=1000", "hosts").await?;
             screen.either(&json!({ "hosts": hosts }), |screen| tables::hosts(screen, &hosts));
             return Ok(());

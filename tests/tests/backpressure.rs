@@ -85,6 +85,21 @@ async fn end(site: &Site, ids: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_is_refused_what_the_quota_would_refuse() {
+    let site = Site::start(limited(3, "instances=2")).await;
+    let dry =
+        |count: u32| Some(json!({ "instance_type": "t3.micro", "count": count, "dry_run": true }));
+    for (count, code) in [(2, "DryRunOperation"), (3, "InstanceLimitExceeded")] {
+        let (_, answer) = site.send(Method::POST, "/v1/instances", dry(count)).await;
+        assert_eq!(answer["error"]["code"], code, "{answer}");
+    }
+    let (status, _) = launches(&site, 2).await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    let (_, answer) = site.send(Method::POST, "/v1/instances", dry(1)).await;
+    assert_eq!(answer["error"]["code"], "InstanceLimitExceeded", "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn twenty_launches_at_once_get_what_the_quota_has_and_terminations_give_it_back() {
     let site = Arc::new(Site::start(limited(6, "instances=8")).await);
     let mut asked = JoinSet::new();

@@ -358,7 +358,7 @@ impl Transport for Line {
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<Answer, NoAnswer> {
-        let gone = || NoAnswer("there is no plane".to_owned());
+        let gone = || NoAnswer::unsent("there is no plane".to_owned());
         let mut line = self.0.subscribe();
         let plane = line.borrow_and_update().clone().ok_or_else(gone)?;
         tokio::select! {

@@ -66,7 +66,10 @@ fn every_event_reaches_exactly_its_hearers_from_each_of_its_publishers() {
             .unwrap_or_else(|| panic!("{} is not in the table of hearers", kind.name));
         for publisher in kind.publishers {
             let event = event(kind, publisher);
-            assert_eq!(hearers(&wiring, &event), *expected, "{} by {publisher}", kind.name);
+            // No function hears itself: that would be a loop.
+            let expected: Vec<&str> =
+                expected.iter().copied().filter(|hearer| hearer != publisher).collect();
+            assert_eq!(hearers(&wiring, &event), expected, "{} by {publisher}", kind.name);
         }
     }
 }
@@ -125,6 +128,7 @@ fn a_rule_names_exactly_the_publishers_of_the_events_that_its_function_hears() {
         let mut expected: Vec<String> = heard
             .iter()
             .flat_map(|name| publishers_of(name))
+            .filter(|publisher| ***publisher != *rule.function)
             .map(|publisher| format!("eventplane.{publisher}"))
             .collect();
         expected.sort_unstable();

@@ -123,6 +123,9 @@ async fn launch(
     admit(&api, Action::Launch, charged).await?;
     let plan = plan(&api, &request).await?;
     if is_dry {
+        if let Some(quota) = Quota::of(&api, &plan.spec, plan.count) {
+            quota.check(&api).await?;
+        }
         let message = "the request would have been done";
         return Err(
             Refusal::invalid("DryRunOperation", message).status(StatusCode::PRECONDITION_FAILED)

@@ -173,8 +173,8 @@ fn incorrect_state(id: &InstanceId, state: State, only: &str) -> Refusal {
 
 fn protected(id: &InstanceId) -> Refusal {
     let message = format!(
-        "{id} is protected from termination: take the protection away first, with PUT \
-         /v1/instances/{id} and {{\"termination_protection\": false}}"
+        "{id} is protected from termination: take the protection away first, with `eventplane \
+         protect --off {id}`, or PUT /v1/instances/{id} and {{\"termination_protection\": false}}"
     );
     Refusal::invalid("OperationNotPermitted", message).status(StatusCode::CONFLICT)
 }

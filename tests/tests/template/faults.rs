@@ -127,7 +127,7 @@ pub(crate) const FAULTS: &[(&str, &[Fault])] = &[
         Fault("another's events", "/CapacityRole/Properties/Policies/0/PolicyDocument/Statement/1/Condition/StringEquals/events:detail-type/-", r#""NetworkConfigured""#),
         Fault("another's source", "/CapacityRole/Properties/Policies/0/PolicyDocument/Statement/1/Condition/ForAllValues:StringEquals/events:source", r#""eventplane.api""#),
         Fault("any event", "/CapacityRole/Properties/Policies/0/PolicyDocument/Statement/1/Condition", GONE),
-        Fault("the table instead of its index", "/SweeperRole/Properties/Policies/0/PolicyDocument/Statement/1/Resource", r#"{ "Fn::GetAtt": ["InstancesTable", "Arn"] }"#),
+        Fault("the table instead of its index", "/SweeperRole/Properties/Policies/0/PolicyDocument/Statement/3/Resource", r#"{ "Fn::GetAtt": ["InstancesTable", "Arn"] }"#),
         Fault("another's role", "/CapacityFunction/Properties/Role", r#"{ "Fn::GetAtt": ["ApiRole", "Arn"] }"#),
         Fault("a breaker that it may not touch", "/ApiRole/Properties/Policies/0/PolicyDocument/Statement/7/Resource/1", GONE),
         Fault("any mapping", "/ApiRole/Properties/Policies/0/PolicyDocument/Statement/7/Resource/-", r#""*""#),

@@ -113,7 +113,10 @@ fn read(name: &str) -> BTreeSet<String> {
     let mut read = BTreeSet::from(["RUST_LOG", "BUS_NAME"].map(str::to_owned));
     let mut reads = |names: &[&str]| read.extend(names.iter().map(|name| (*name).to_owned()));
     match name {
-        "Sweeper" => reads(&["STACK_NAME", "TABLE_INSTANCES"]),
+        "Sweeper" => {
+            reads(&["STACK_NAME", "HOST_DEAD_AFTER_S"]);
+            reads(&["TABLE_CAPACITY", "TABLE_HANDOFF", "TABLE_INSTANCES"]);
+        }
         "Api" => {
             reads(&["STACK_NAME", "MASTER_KEY_ID", "LAUNCH_DEADLINE_S", "TENANT_CLAIM", "LIMITS"]);
             for step in STEPS.map(str::to_uppercase) {
@@ -127,7 +130,7 @@ fn read(name: &str) -> BTreeSet<String> {
             reads(&[&format!("TABLE_{}", step.to_uppercase())]);
             match step {
                 "Storage" | "Security" => reads(&["MASTER_KEY_ID"]),
-                "Instances" => reads(&["LAUNCH_DEADLINE_S"]),
+                "Instances" => reads(&["LAUNCH_DEADLINE_S", "ENDING_DEADLINE_S"]),
                 _ => {}
             }
         }
@@ -145,6 +148,8 @@ fn stands_for(function: &str, variable: &str) -> Value {
         "BUS_NAME" => reference("Bus".into()),
         "STACK_NAME" => reference("AWS::StackName".into()),
         "LAUNCH_DEADLINE_S" => reference("LaunchDeadlineS".into()),
+        "ENDING_DEADLINE_S" => reference("EndingDeadlineS".into()),
+        "HOST_DEAD_AFTER_S" => reference("HostDeadAfterS".into()),
         "TENANT_CLAIM" => reference("TenantClaim".into()),
         "LIMITS" => reference("Limits".into()),
         "MASTER_KEY_ID" => json!({ "Fn::GetAtt": ["MasterKey", "Arn"] }),

@@ -49,6 +49,11 @@ fn needed(function: &str) -> Grants {
         "Sweeper" => {
             table(&mut grants, "InstancesTable", &["BatchGetItem", "UpdateItem"]);
             table(&mut grants, "InstancesTable/index/open", &["Query"]);
+            // Hosts that are silent change their state, and with it their place in the index.
+            let hosts = ["GetItem", "Query", "PutItem", "UpdateItem", "DeleteItem"];
+            table(&mut grants, "CapacityTable", &hosts);
+            // What a host had that counts as dead is read, and its header marked.
+            table(&mut grants, "HandoffTable", &["Query", "UpdateItem"]);
             grant(&mut grants, "SweeperDeadLetters", &["sqs:SendMessage"]);
         }
         "Api" => {

@@ -46,6 +46,16 @@ impl Quota {
         Ok(count_write(tenant, &self.asked, quotas))
     }
 
+    /// The refusal of what would not be written now, for who only asks.
+    pub(crate) async fn check(&self, api: &Api) -> Result<(), Refusal> {
+        let item = api.ports.store.get(&quota_key(&api.options.tenant)).await?;
+        let used = Usage::read(item.as_ref());
+        match api.limits.quotas().exceeded(&used, &self.asked) {
+            Some(_) => Err(self.refusal(api, &used)),
+            None => Ok(()),
+        }
+    }
+
     /// The refusal, if it is for its quota alone that a launch was not written.
     pub(crate) fn refused_by(&self, api: &Api, failed: &[Failed]) -> Option<Refusal> {
         let key = quota_key(&api.options.tenant);
