@@ -118,9 +118,6 @@ impl Fleet {
             let FleetOptions { prefix, zones, size, .. } = &shared.options;
             let registration = registration(prefix, index, zones, *size);
             let known = known.remove(&registration.host_id).unwrap_or_default();
-            let known = known
-                .into_iter()
-                .map(|(key, (generation, phase, reboots))| (key, generation, phase, reboots));
             let host = Host::remembering(known);
             let seed = shared.options.seed.wrapping_add(index as u64);
             let host_loop = HostLoop::new(registration, host, shared.clone(), seed);

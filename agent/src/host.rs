@@ -37,8 +37,24 @@ pub enum Change {
     Stands(InstanceKey, u32, Phase),
     /// The order for this reboot of it is carried out, or is about to be.
     Rebooted(InstanceKey, u32),
+    /// This generation of it has run: its promise has to say so, for then it is never terminated for
+    /// having ended.
+    Ran(InstanceKey),
     /// An instance is forgotten: no answer that the host would listen to can name it.
     Forgotten(InstanceKey),
+}
+
+/// What is remembered of an instance from before the agent was started anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// The newest generation that the host has had to do with.
+    pub generation: u32,
+    /// How that stands.
+    pub phase: Phase,
+    /// The newest reboot that was carried out.
+    pub reboots: u32,
+    /// Whether it has run.
+    pub has_run: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -71,9 +87,9 @@ impl Host {
     /// A host that remembers this from before its program was started anew. Its instances did not
     /// notice: they need no agent to run.
     #[must_use]
-    pub fn remembering(known: impl IntoIterator<Item = (InstanceKey, u32, Phase, u32)>) -> Self {
+    pub fn remembering(known: impl IntoIterator<Item = (InstanceKey, Known)>) -> Self {
         let mut host = Host::default();
-        for (key, generation, phase, reboots) in known {
+        for (key, Known { generation, phase, reboots, has_run }) in known {
             let local = Local {
                 generation,
                 deadline: Millis(i64::MAX),
@@ -81,7 +97,7 @@ impl Host {
                 reason: None,
                 is_said: false,
                 since: 0,
-                has_run: phase == Phase::Running,
+                has_run: has_run || phase == Phase::Running,
                 reboots,
             };
             host.local.insert(key, local);
@@ -217,6 +233,9 @@ impl Host {
         };
         self.local.insert(key.clone(), local);
         self.changes.push(Change::Stands(key.clone(), generation, Phase::LetGo));
+        if has_run {
+            self.changes.push(Change::Ran(key.clone()));
+        }
     }
 
     /// A start is done. One that was let go of meanwhile stays so: `false` says to stop it again.

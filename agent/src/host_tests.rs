@@ -12,6 +12,9 @@ fn key(n: u64) -> InstanceKey {
 fn wanted(n: u64, generation: u32) -> Wanted {
     Wanted { key: key(n), generation, deadline: DEADLINE, reboots: 0 }
 }
+fn known(generation: u32, phase: Phase, reboots: u32) -> Known {
+    Known { generation, phase, reboots, has_run: false }
+}
 fn let_go(n: u64, generation: u32) -> LetGo {
     LetGo { key: key(n), generation, reason: None, has_run: false }
 }
@@ -320,8 +323,10 @@ fn a_promise_is_forgotten_once_a_newer_set_names_it_no_more() {
 
 #[test]
 fn a_complete_report_says_everything_each_time() {
-    let mut host =
-        Host::remembering([(key(1), 1, Phase::Running, 0), (key(2), 4, Phase::LetGo, 0)]);
+    let mut host = Host::remembering([
+        (key(1), known(1, Phase::Running, 0)),
+        (key(2), known(4, Phase::LetGo, 0)),
+    ]);
     for _ in 0..2 {
         let report = host.report(true).expect("complete reports are never empty-handed");
         assert_eq!((report.instances.len(), report.let_go.len()), (1, 1));
@@ -332,7 +337,7 @@ fn a_complete_report_says_everything_each_time() {
 
 #[test]
 fn what_it_remembers_running_outlives_its_deadline_and_its_agent() {
-    let mut host = Host::remembering([(key(1), 1, Phase::Running, 0)]);
+    let mut host = Host::remembering([(key(1), known(1, Phase::Running, 0))]);
     let set = Assignments { revision: 9, wanted: vec![wanted(1, 1)], ..Default::default() };
     assert_eq!(host.on_wanted(&set, Millis(99_999)), vec![]);
     assert_eq!(host.counts(), (1, 0));
@@ -362,7 +367,7 @@ fn a_promise_says_whether_the_instance_has_run() {
         let report = host.report(false).expect("news");
         assert_eq!(report.let_go.iter().map(|one| one.has_run).collect::<Vec<_>>(), [has_run]);
     }
-    let mut host = Host::remembering([(key(1), 1, Phase::Running, 0)]);
+    let mut host = Host::remembering([(key(1), known(1, Phase::Running, 0))]);
     host.on_ended(&key(1), 1, Reason::new("Client.InstanceInitiatedShutdown", "it ended"));
     assert!(host.report(false).expect("news").let_go[0].has_run);
 }
@@ -383,8 +388,23 @@ fn a_reboot_is_done_once_and_remembered_and_a_fresh_start_needs_none() {
     assert_eq!(host.on_wanted(&set(3, 3), Millis(0)), reboot, "two orders before one was seen");
     assert_eq!(host.take_changes(), [Change::Rebooted(key(1), 3)]);
     assert_eq!(host.on_wanted(&set(4, 3), Millis(0)), vec![]);
-    let mut again = Host::remembering([(key(1), 1, Phase::Running, 3)]);
+    let mut again = Host::remembering([(key(1), known(1, Phase::Running, 3))]);
     assert_eq!(again.on_wanted(&set(5, 3), Millis(0)), vec![]);
     assert_eq!(again.on_wanted(&set(6, 4), Millis(0)), reboot);
     assert_eq!(again.on_wanted(&Assignments::default(), Millis(0)), vec![], "an older set");
+}
+
+#[test]
+fn a_promise_says_that_it_has_run_also_after_the_agent_was_started_anew() {
+    let mut host = Host::default();
+    let set = Assignments { revision: 1, wanted: vec![wanted(1, 1)], ..Assignments::default() };
+    host.on_wanted(&set, Millis(0));
+    assert!(host.on_started(&key(1), 1));
+    host.take_changes();
+    host.on_ended(&key(1), 1, Reason::new("Client.InstanceInitiatedShutdown", "it ended"));
+    let changes = [Change::Stands(key(1), 1, Phase::LetGo), Change::Ran(key(1))];
+    assert_eq!(host.take_changes(), changes);
+    let promised = Known { has_run: true, ..known(1, Phase::LetGo, 0) };
+    let again = Host::remembering([(key(1), promised)]);
+    assert!(again.report(true).expect("all").let_go[0].has_run);
 }

@@ -4,7 +4,7 @@
 //! One line for each change, appended; at the start the file is read and written anew, so that it
 //! holds no more than what is remembered.
 
-use crate::host::{Change, Phase};
+use crate::host::{Change, Known, Phase};
 use crate::wire::InstanceKey;
 use eventplane_domain::{InstanceId, Tenant};
 use std::collections::BTreeMap;
@@ -22,8 +22,8 @@ pub struct JournalError {
     source: std::io::Error,
 }
 
-/// What is remembered of one host's instances: the generation, how it stands, and its newest reboot.
-pub(crate) type Remembered = BTreeMap<InstanceKey, (u32, Phase, u32)>;
+/// What is remembered of one host's instances.
+pub(crate) type Remembered = BTreeMap<InstanceKey, Known>;
 
 /// The file.
 pub(crate) struct Journal {
@@ -48,10 +48,13 @@ impl Journal {
         let fresh = path.with_extension("new");
         let mut text = String::new();
         for (host, remembered) in &hosts {
-            for (key, (generation, phase, reboots)) in remembered {
-                text += &line(host, &Change::Stands(key.clone(), *generation, *phase));
-                if *reboots > 0 {
-                    text += &line(host, &Change::Rebooted(key.clone(), *reboots));
+            for (key, known) in remembered {
+                text += &line(host, &Change::Stands(key.clone(), known.generation, known.phase));
+                if known.reboots > 0 {
+                    text += &line(host, &Change::Rebooted(key.clone(), known.reboots));
+                }
+                if known.has_run {
+                    text += &line(host, &Change::Ran(key.clone()));
                 }
             }
         }
@@ -80,6 +83,7 @@ fn line(host: &str, change: &Change) -> String {
         Change::Stands(key, generation, Phase::Running) => of('r', key, *generation),
         Change::Stands(key, generation, Phase::LetGo) => of('l', key, *generation),
         Change::Rebooted(key, number) => of('b', key, *number),
+        Change::Ran(key) => of('h', key, 0),
         Change::Forgotten(key) => of('f', key, 0),
     }
 }
@@ -95,14 +99,12 @@ fn replay(line: &str, hosts: &mut BTreeMap<String, Remembered>) {
     };
     let key = InstanceKey { tenant, instance_id };
     let remembered = hosts.entry(host.to_owned()).or_default();
+    let stands = |phase| Known { generation: number, phase, reboots: 0, has_run: false };
     match letter {
-        "r" => drop(remembered.insert(key, (number, Phase::Running, 0))),
-        "l" => drop(remembered.insert(key, (number, Phase::LetGo, 0))),
-        "b" => {
-            if let Some((_, _, reboots)) = remembered.get_mut(&key) {
-                *reboots = number;
-            }
-        }
+        "r" => drop(remembered.insert(key, stands(Phase::Running))),
+        "l" => drop(remembered.insert(key, stands(Phase::LetGo))),
+        "b" => drop(remembered.entry(key).and_modify(|known| known.reboots = number)),
+        "h" => drop(remembered.entry(key).and_modify(|known| known.has_run = true)),
         "f" => drop(remembered.remove(&key)),
         _ => {}
     }
@@ -127,14 +129,16 @@ mod tests {
             Change::Rebooted(key(1), 4),
             Change::Stands(key(2), 1, Phase::Running),
             Change::Stands(key(2), 1, Phase::LetGo),
+            Change::Ran(key(2)),
             Change::Stands(key(3), 1, Phase::LetGo),
             Change::Forgotten(key(3)),
         ];
         journal.append("h1", &changes).expect("written");
         let file = OpenOptions::new().append(true).open(&path);
         file.expect("there").write_all(b"r h1 default i-00").expect("a torn line");
-        let right =
-            BTreeMap::from([(key(1), (1, Phase::Running, 4)), (key(2), (1, Phase::LetGo, 0))]);
+        let runs = Known { generation: 1, phase: Phase::Running, reboots: 4, has_run: false };
+        let promised = Known { phase: Phase::LetGo, reboots: 0, has_run: true, ..runs };
+        let right = BTreeMap::from([(key(1), runs), (key(2), promised)]);
         for _ in 0..2 {
             let (_, known) = Journal::open(&path).expect("again");
             assert_eq!(known, BTreeMap::from([("h1".to_owned(), right.clone())]));

@@ -194,6 +194,7 @@ async fn change(
         ports.store.try_transact(vec![dead_write(&id, false)]).await?;
     }
     let host = fleet::set_state(&*ports.store, &id, state).await??;
+    seen::look_anew(&*ports.store, &id).await?;
     Ok(Json(shown(&host)))
 }
 

@@ -153,11 +153,10 @@ pub(crate) async fn ask(api: &Api, id: &InstanceId, verb: Verb) -> Result<Json<V
 /// Publishes the request. What the bus does not take is published again by the sweeper.
 async fn publish(api: &Api, whole: &Whole, verb: Verb, request: &Request) {
     let record = &whole.record;
-    let emit = Emit {
-        data: verb.data(request),
-        generation: record.progress.generation,
-        deadline: record.deadline,
-    };
+    // Of the generation that was seen when it was asked for: once more is the same.
+    let asked = request.asked.as_ref().map(|asked| asked.generation);
+    let generation = asked.unwrap_or(record.progress.generation);
+    let emit = Emit { data: verb.data(request), generation, deadline: record.deadline };
     let (tenant, subject) = (&record.tenant, &record.id);
     let origin = Origin::Fresh { tenant, subject, traceparent: None };
     let entry = stamp(&api.ports, "api", &origin, emit).entry();

@@ -64,6 +64,15 @@ pub(crate) fn kept(receipt: Option<&Receipt>, outcome: Outcome) -> Item {
     }
 }
 
+/// Those of them that a launch is not to go to: so many newest ones as have had it in a row. What has
+/// run since, or is started by its user, may go to any.
+#[must_use]
+pub(crate) fn not_again(receipt: Option<&Receipt>, replaced: u32) -> Vec<HostId> {
+    let mut hosts = avoided(receipt);
+    let older = hosts.len().saturating_sub(replaced as usize);
+    hosts.split_off(older)
+}
+
 fn avoiding(hosts: &[HostId]) -> Item {
     let newest = &hosts[hosts.len().saturating_sub(AVOIDED_MAX)..];
     let names: Vec<&str> = newest.iter().map(HostId::as_str).collect();

@@ -1,6 +1,6 @@
 //! Which host is taken, and why none is.
 
-use crate::claim::{avoided, claim, held, home, kept, placement, receipt_key};
+use crate::claim::{claim, held, home, kept, not_again, placement, receipt_key};
 use crate::host::{DIMENSION_NAMES, Host, HostState, Sizes};
 use crate::search::{Counts, Seen};
 use crate::why::instead;
@@ -49,7 +49,8 @@ pub(crate) fn decide(event: &Event, facts: &Facts, moment: Moment<'_>) -> Decisi
         Ruling::Decide => match (&event.data, &facts.seen) {
             (Data::InstanceRequested(requested), Some(seen)) => {
                 let spec = at_home(&requested.spec, before);
-                match choose(&spec, seen, before, moment.dice) {
+                let avoided = not_again(before, requested.replaced);
+                match choose(&spec, seen, before, &avoided, moment.dice) {
                     Ok(host) => reserve(event, requested, facts, &host, moment),
                     Err(reason) => refuse(event, key, before, at, Step::Capacity, reason),
                 }
@@ -73,7 +74,8 @@ fn reserve(
     let resources = together(host.change_room(Sizes::default().minus(need)), release(facts));
     let allocated = allocated(requested, placement.clone());
     let key = receipt_key(&event.metadata.tenant, &event.metadata.subject);
-    let claim = claim(&placement, need, &avoided(facts.receipt.as_ref()));
+    let avoided = not_again(facts.receipt.as_ref(), requested.replaced);
+    let claim = claim(&placement, need, &avoided);
     take(event, key, facts.receipt.as_ref(), moment.delivery(), claim, resources, allocated)
 }
 
@@ -90,7 +92,7 @@ fn together(mut writes: Vec<Write>, others: Vec<Write>) -> Vec<Write> {
     writes
 }
 
-/// Adds what the others add to what these add; what comes to nothing is left out.
+/// Adds what the others add to what these add.
 fn add_up(updates: &mut Vec<Update>, others: Vec<Update>) {
     for other in others {
         let Update::Add(name, amount) = other else { unreachable!("directories only count") };
@@ -175,9 +177,9 @@ fn choose(
     spec: &LaunchSpec,
     seen: &Seen,
     before: Option<&Receipt>,
+    avoided: &[HostId],
     dice: &mut Dice,
 ) -> Result<Host, Reason> {
-    let avoided = &avoided(before)[..];
     let hosts = match seen {
         Seen::All(hosts) | Seen::Some(hosts, _) => hosts,
     };

@@ -77,6 +77,11 @@ fn requested(spec: LaunchSpec) -> Data {
     Data::InstanceRequested(InstanceRequested { spec, has_run: false, replaced: 0 })
 }
 
+/// Asked for again after so many hosts in a row had it.
+fn placed_again(spec: LaunchSpec, replaced: u32) -> Data {
+    Data::InstanceRequested(InstanceRequested { spec, has_run: false, replaced })
+}
+
 fn withdrawn(outcome: Outcome) -> Data {
     let reason = Reason::new("Client.UserInitiatedShutdown", "asked");
     Data::InstanceWithdrawn(InstanceWithdrawn { outcome, reason, has_run: false })
@@ -187,10 +192,10 @@ fn what_is_recorded_is_repeated_and_what_is_withdrawn_is_given_back() {
 
     // The next generation frees the old room and takes the new in one transaction.
     let other = Facts { seen: Some(Seen::All(vec![host("i", "a", 64, None)])), ..taken.clone() };
-    let next = decided(&other, &event(1, 2, requested(spec(2))), 5);
+    let next = decided(&other, &event(1, 2, placed_again(spec(2), 1)), 5);
     assert_eq!((next.writes.len() >= 3, chosen(&next)), (true, "i".to_owned()));
     let same = Facts { seen: Some(Seen::All(vec![taken.holding.clone().expect("it")])), ..taken };
-    let next = decided(&same, &event(1, 2, requested(spec(2))), 5);
+    let next = decided(&same, &event(1, 2, placed_again(spec(2), 1)), 5);
     assert_eq!(chosen(&next), "1 host: 1 that had it and did not run it (counted host by host)");
 }
 
@@ -207,18 +212,24 @@ fn a_new_placement_keeps_its_zone_and_goes_to_another_host_and_a_start_to_any() 
     let taken =
         Facts { receipt: receipt_of(&first), holding: Some(host("h", "a", 62, None)), seen: None };
     let everywhere = || Some(Seen::All(in_a().into_iter().chain([in_b.clone()]).collect()));
-    for (outcome, goes_to) in [(Outcome::Replace, &["i"][..]), (Outcome::Stop, &["h", "i"])] {
+    for (outcome, replaced, goes_to) in
+        [(Outcome::Replace, 1, &["i"][..]), (Outcome::Stop, 0, &["h", "i"])]
+    {
         let back = decided(&taken, &event(1, 1, withdrawn(outcome)), 5);
         let given = Facts { receipt: receipt_of(&back), holding: None, seen: everywhere() };
-        let next = decided(&given, &event(1, 2, requested(spec(2))), 5);
+        let next = decided(&given, &event(1, 2, placed_again(spec(2), replaced)), 5);
         assert!(goes_to.contains(&chosen(&next).as_str()), "{outcome:?}: {}", chosen(&next));
         // A host that had it stays one that had it, also after the next one took it.
         let then = Facts { receipt: receipt_of(&next), ..taken.clone() };
         let back = decided(&then, &event(1, 2, withdrawn(Outcome::Replace)), 5);
         let given = Facts { receipt: receipt_of(&back), holding: None, seen: everywhere() };
-        let last = decided(&given, &event(1, 3, requested(spec(2))), 5);
+        let last = decided(&given, &event(1, 3, placed_again(spec(2), replaced + 1)), 5);
         let is_refused = chosen(&last).contains("had it and did not run it");
         assert_eq!(is_refused, outcome == Outcome::Replace, "{}", chosen(&last));
+        // Once it has run, what came before is history: only the last host had it in a row.
+        let again = decided(&given, &event(1, 3, placed_again(spec(2), 1)), 5);
+        assert!(["h", "i"].contains(&chosen(&again).as_str()), "{}", chosen(&again));
+        assert_ne!(chosen(&again), chosen(&next), "that one just had it");
     }
     let back = decided(&taken, &event(1, 1, withdrawn(Outcome::Terminate)), 5);
     assert_eq!(receipt_of(&back).expect("a receipt").claim, eventplane_store::Item::new());
@@ -239,7 +250,7 @@ fn a_new_placement_writes_each_item_once_also_where_both_hosts_are_counted_in_on
         holding: Some(small(&first, 0)),
         seen: Some(Seen::All(vec![small(&first, 0), small(&second, 4)])),
     };
-    let next = decided(&facts, &event(1, 2, requested(spec(4))), 5);
+    let next = decided(&facts, &event(1, 2, placed_again(spec(4), 1)), 5);
     assert_eq!(chosen(&next), second);
     let keys: std::collections::BTreeSet<_> =
         next.writes.iter().map(|write| write.key.to_string()).collect();
@@ -462,5 +473,6 @@ fn a_receipt_of_room_reads_back() {
     };
     assert_eq!(super::placement(&receipt), Some(placement));
     assert_eq!(held(&receipt).map(|held| held.vcpus), Some(2));
-    assert_eq!(avoided(Some(&receipt)), [id("i"), id("h")]);
+    assert_eq!(not_again(Some(&receipt), 2), [id("i"), id("h")]);
+    assert_eq!(not_again(Some(&receipt), 1), [id("h")]);
 }

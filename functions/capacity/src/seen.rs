@@ -118,8 +118,28 @@ pub struct Silent {
     /// Hosts that take nothing new from now on.
     pub impaired: Vec<HostId>,
     /// Hosts that have been silent for as long as they may be before they count as dead, and do
-    /// not yet.
-    pub lost: Vec<HostId>,
+    /// not yet, each with when it was last heard of. None while nobody at all is heard of: then it
+    /// is the way to the plane that is gone, and not the hosts.
+    pub lost: Vec<(HostId, Millis)>,
+}
+
+/// Whether nothing was heard of a lost host since: asked right before it counts as dead.
+///
+/// # Errors
+/// A fault of the store.
+pub async fn is_still_silent(store: &dyn Store, host: &HostId, at: Millis) -> Result<bool, Fault> {
+    let item = store.get(&seen_key(host)).await?;
+    Ok(item.is_some_and(|item| item.is_true(IMPAIRED) && item.number(AT) == Some(at.0)))
+}
+
+/// Looks at a host anew that an operator has taken back: if it stays silent it is impaired again.
+///
+/// # Errors
+/// A fault of the store.
+pub async fn look_anew(store: &dyn Store, host: &HostId) -> Result<(), Fault> {
+    let write = Write::update(seen_key(host), vec![Update::remove(IMPAIRED)]);
+    store.try_transact(vec![write.when(Condition::present(IMPAIRED))]).await?;
+    Ok(())
 }
 
 /// Looks at when hosts were last heard of, if the last look is not fresh: those that are silent for
@@ -146,12 +166,14 @@ pub async fn watch(
     if !store.try_transact(vec![write]).await? {
         return Ok(silent);
     }
+    let mut newest = Millis(0);
     for shard in 0..SHARDS {
         let mut query = Query::partition(crate::TABLE.name, partition(shard), PAGE);
         loop {
             let page = store.query(&query).await?;
             for (key, item) in &page.items {
                 let at = Millis(item.number(AT).unwrap_or(0));
+                newest = newest.max(at);
                 let silence_ms = silence_ms(at, watch, now);
                 if let Ok(host) = HostId::parse(&key.sort) {
                     judge(store, host, item, silence_ms, dead_after_ms, &mut silent).await?;
@@ -162,6 +184,9 @@ pub async fn watch(
                 None => break,
             }
         }
+    }
+    if silence_ms(newest, watch, now) >= SILENT_AFTER_MS {
+        silent.lost.clear();
     }
     Ok(silent)
 }
@@ -187,7 +212,7 @@ async fn judge(
     if is_lost && is_marked {
         let found = fleet::host(store, &host).await?;
         if found.is_some_and(|found| found.state == HostState::Impaired) {
-            silent.lost.push(host);
+            silent.lost.push((host, Millis(item.number(AT).unwrap_or(0))));
         }
     }
     Ok(())

@@ -2,8 +2,8 @@
 
 use crate::nudge::{NUDGE_AFTER_MS, first_nudge};
 use crate::quota::uncount_write;
-use crate::record::{Record, TOKEN_KEPT_MS, token_key};
-use crate::request::{Asked, Request};
+use crate::record::{RESERVATION, Record, TOKEN_KEPT_MS, token_key};
+use crate::request::{Asked, Request, Want};
 use eventplane_domain::state::{Heard, hear};
 use eventplane_domain::{Millis, Outcome, Reason, State, Step, code};
 use eventplane_engine::{Decision, Emit};
@@ -31,13 +31,23 @@ pub struct Facts {
     pub record: Option<Record>,
     /// What its user wants, where the event asks for that: see [`reads_the_request`].
     pub request: Option<Request>,
+    /// Whether the client token of an instance that ends now is still that of its reservation.
+    pub token_stands: bool,
+}
+
+/// The client token and the reservation of an instance that the event ends.
+pub(crate) fn ends<'r>(record: &'r Record, event: &Event) -> Option<(&'r str, &'r str)> {
+    let token = record.token.as_deref()?;
+    let after = hear(record.progress, heard(event)?)?;
+    let is_end = after.state == State::Terminated;
+    is_end.then_some((token, record.spec.reservation_id.as_str()))
 }
 
 /// Whether deciding about the event needs what the user wants: a stop outlives a new placement,
-/// which it may meet on its way.
+/// which it may meet on its way, and a start holds only while nothing else was asked for since.
 pub(crate) fn reads_the_request(event: &Event) -> bool {
     match &event.data {
-        Data::InstanceStopRequested(_) => true,
+        Data::InstanceStopRequested(_) | Data::InstanceStartRequested(_) => true,
         Data::InstanceWithdrawn(withdrawn) => withdrawn.outcome == Outcome::Replace,
         _ => false,
     }
@@ -49,6 +59,7 @@ pub(crate) fn decide(this: &Instances, event: &Event, facts: &Facts, now: Millis
     match &event.data {
         Data::InstanceRebootOrdered(reboot) => return rebooted(event, record, reboot),
         Data::InstanceStopRequested(_) => return stop_the_newest(event, record, stop),
+        Data::InstanceStartRequested(_) if !is_wanted(event, facts) => return Decision::nothing(),
         _ => {}
     }
     let Some(mut heard) = heard(event) else { return Decision::nothing() };
@@ -103,11 +114,20 @@ pub(crate) fn decide(this: &Instances, event: &Event, facts: &Facts, now: Millis
         let request = facts.request.as_ref();
         writes.push(Request::still_stands(request, &after.tenant, &after.id));
     }
-    writes.extend(token_expiry(&after));
+    writes.extend(token_expiry(&after).filter(|_| facts.token_stands));
     if after.is_counted && progress.state == State::Terminated {
         writes.push(uncount_write(&after.tenant, &after.spec));
     }
     Decision::commit(writes, events)
+}
+
+/// Whether this very start is what the user asked for last: one that comes late, or from among the
+/// dead letters, starts nothing that was stopped since.
+fn is_wanted(event: &Event, facts: &Facts) -> bool {
+    let asked = facts.request.as_ref().and_then(|request| request.asked.as_ref());
+    asked.is_some_and(|asked| {
+        (asked.wants, asked.generation) == (Want::Running, event.metadata.generation)
+    })
 }
 
 /// A stop of a generation that has been replaced is one of the newest.
@@ -182,13 +202,15 @@ fn terminated(record: &Record) -> Emit {
 }
 
 /// A client token outlives its instance: its expiry is set when the instance ends, and set later
-/// by each of the reservation's other instances that ends later.
+/// by each of the reservation's other instances that ends later. One that has expired meanwhile, or
+/// is another reservation's by now, is left alone.
 fn token_expiry(record: &Record) -> Option<Write> {
     let (token, ended) = (record.token.as_ref()?, record.ended_at?);
     let expires_s = ended.plus(TOKEN_KEPT_MS).0 / 1000;
     let key = token_key(&record.tenant, token);
     let update = vec![Update::set("expires_at", expires_s)];
-    Some(Write::update(key, update).when(Condition::ItemPresent))
+    let reservation = record.spec.reservation_id.as_str();
+    Some(Write::update(key, update).when(Condition::equals(RESERVATION, reservation)))
 }
 
 #[cfg(test)]

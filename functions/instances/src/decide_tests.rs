@@ -69,8 +69,16 @@ fn back(data: fn(Returned) -> Data) -> Data {
     data(Returned { for_good: true })
 }
 
+/// The request behind a start.
+fn start_of(event: &Event) -> Option<Request> {
+    let Data::InstanceStartRequested(start) = &event.data else { return None };
+    let (generation, reason) = (event.metadata.generation, start.reason.clone());
+    let asked = Asked { wants: Want::Running, generation, at: Millis(1), reason };
+    Some(Request { asked: Some(asked), ..Request::default() })
+}
+
 fn hear(record: Option<&Record>, event: &Event) -> Decision {
-    let facts = Facts { record: record.cloned(), request: None };
+    let facts = Facts { record: record.cloned(), request: start_of(event), token_stands: true };
     let this =
         Instances { launch_deadline_ms: DEADLINE_MS, ending_deadline_ms: ENDING_DEADLINE_MS };
     decide(&this, event, &facts, NOW)
@@ -115,6 +123,10 @@ fn the_fourth_that_gives_back_ends_it_and_sets_the_tokens_expiry() {
     let last = event(1, back(Data::VolumeReleased));
     let decision = hear(Some(&now), &last);
     assert_eq!(decision.writes.len(), 2, "the record, and the token's expiry");
+    let expired = Facts { record: Some(now.clone()), request: None, token_stands: false };
+    let this =
+        Instances { launch_deadline_ms: DEADLINE_MS, ending_deadline_ms: ENDING_DEADLINE_MS };
+    assert_eq!(decide(&this, &last, &expired, NOW).writes.len(), 1, "a token may be gone by then");
     let (ended, published) = after(&now, &last);
     assert_eq!((ended.progress.state, published), (State::Terminated, vec!["InstanceTerminated"]));
     assert_eq!((ended.ended_at, ended.nudge_at), (Some(NOW), None));
@@ -172,6 +184,10 @@ fn a_stop_is_done_when_the_room_is_given_back() {
     let (begun, published) = after(&stopped, &start(1));
     assert_eq!((begun.progress.generation, published), (2, vec!["InstanceRequested"]));
     assert_eq!((begun.deadline, begun.has_run), (NOW.plus(DEADLINE_MS), true));
+    let stale = Facts { record: Some(stopped), request: None, token_stands: true };
+    let this =
+        Instances { launch_deadline_ms: DEADLINE_MS, ending_deadline_ms: ENDING_DEADLINE_MS };
+    assert_eq!(decide(&this, &start(1), &stale, NOW), Decision::nothing(), "nobody wants it now");
     let (same, published) = after(&begun, &start(1));
     assert_eq!((same, published), (begun, vec!["InstanceRequested"]), "it may have been lost");
 }
@@ -231,7 +247,7 @@ fn a_stop_outlives_the_new_placement_that_it_meets_on_its_way() {
         Asked { wants: Want::Stopped, generation: 1, at: Millis(1), reason: reason.clone() };
     let request = Some(Request { asked: Some(asked), version: 3, ..Request::default() });
     // The stop was written first: there is no next generation.
-    let facts = Facts { record: Some(ran.clone()), request: request.clone() };
+    let facts = Facts { record: Some(ran.clone()), request: request.clone(), token_stands: true };
     let replaced = event(1, withdrawn(Outcome::Replace));
     let decision = decide(&this, &replaced, &facts, NOW);
     let Action::Put(item) = &decision.writes[0].action else { panic!("a record") };
@@ -242,7 +258,7 @@ fn a_stop_outlives_the_new_placement_that_it_meets_on_its_way() {
     // The new placement was first: the stop is one of the newest generation.
     let (next, _) = after(&ran, &replaced);
     let stop = event(1, Data::InstanceStopRequested(TerminationRequested { reason }));
-    let facts = Facts { record: Some(next), request };
+    let facts = Facts { record: Some(next), request, token_stands: true };
     let decision = decide(&this, &stop, &facts, NOW);
     assert_eq!((decision.writes.len(), decision.events[0].generation), (0, 2));
     let of_its_own = Facts { record: Some(ran), ..facts };

@@ -24,6 +24,8 @@ pub use request::{Asked, Request, Want, shown_state};
 use async_trait::async_trait;
 use eventplane_engine::{Decision, Fault, Look, Moment, Step};
 use eventplane_events::Event;
+use eventplane_store::ItemExt;
+use record::RESERVATION;
 
 #[async_trait]
 impl Step for Instances {
@@ -38,10 +40,19 @@ impl Step for Instances {
         let keys = [record_key(tenant, id), request_key(tenant, id)];
         let read = if decide::reads_the_request(event) { &keys[..] } else { &keys[..1] };
         let items = look.store.batch_get(read).await?;
-        Ok(Facts {
+        let mut facts = Facts {
             record: items[0].as_ref().map(Record::read).transpose()?,
             request: items.get(1).and_then(Option::as_ref).map(Request::read).transpose()?,
-        })
+            token_stands: false,
+        };
+        if let Some((token, reservation)) =
+            facts.record.as_ref().and_then(|r| decide::ends(r, event))
+        {
+            let item = look.store.get(&token_key(tenant, token)).await?;
+            facts.token_stands =
+                item.is_some_and(|item| item.text(RESERVATION) == Some(reservation));
+        }
+        Ok(facts)
     }
 
     fn decide(&self, event: &Event, facts: &Facts, moment: Moment<'_>) -> Decision {

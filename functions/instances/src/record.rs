@@ -35,6 +35,8 @@ pub fn record_key(tenant: &Tenant, id: &InstanceId) -> Key {
 pub fn request_key(tenant: &Tenant, id: &InstanceId) -> Key {
     Key::new(TABLE.name, tenant.partition(id), "request")
 }
+/// The attribute of a client token that says which reservation it was answered with.
+pub(crate) const RESERVATION: &str = "reservation";
 /// Where it is kept what a client token was answered.
 #[must_use]
 pub fn token_key(tenant: &Tenant, token: &str) -> Key {
@@ -89,6 +91,7 @@ pub(crate) const STATE: &str = "state";
 const WITHDRAWN: &str = "withdrawn";
 const RETURNED: &str = "returned";
 const ROOM_RETURNED: &str = "room";
+const REBOOTS: &str = "reboots";
 const TAGS: &str = "tags";
 
 impl Record {
@@ -140,12 +143,10 @@ impl Record {
     #[must_use]
     pub fn replace(&self, before: &Record) -> Write {
         let (old, item) = (before.item(), self.item());
-        let unchanged =
-            [STATE, GENERATION, WITHDRAWN, RETURNED, ROOM_RETURNED].map(|name| {
-                match old.get(name) {
-                    Some(value) => Condition::equals(name, value.clone()),
-                    None => Condition::absent(name),
-                }
+        let unchanged = [STATE, GENERATION, WITHDRAWN, RETURNED, ROOM_RETURNED, REBOOTS, NUDGE_AT]
+            .map(|name| match old.get(name) {
+                Some(value) => Condition::equals(name, value.clone()),
+                None => Condition::absent(name),
             });
         Write::put(record_key(&self.tenant, &self.id), item).when_all(unchanged)
     }
@@ -172,7 +173,7 @@ impl Record {
             .with_some(TAGS, tags)
             .with_some("has_run", self.has_run.then_some(true))
             .with_some("replaced", some_above_0(self.replaced))
-            .with_some("reboots", some_above_0(self.reboots))
+            .with_some(REBOOTS, some_above_0(self.reboots))
             .with_some("due", ms(self.due))
             .with_some(NUDGES, some_above_0(self.nudges))
             .with_some("running_at", ms(self.running_at))
@@ -223,7 +224,7 @@ fn parse(item: &Item) -> Option<Record> {
         tags: tags?,
         has_run: item.is_true("has_run"),
         replaced: small("replaced")?,
-        reboots: small("reboots")?,
+        reboots: small(REBOOTS)?,
         due: moment("due"),
         nudges: small(NUDGES)?,
         running_at: moment("running_at"),

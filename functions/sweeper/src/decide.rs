@@ -66,8 +66,17 @@ impl Open {
             }
             (None, State::Stopped) => return None,
         };
+        // A start is one of the generation that was seen stopped, which still stands there.
         let generation = record.progress.generation;
         Some(Emit { data, generation, deadline: record.deadline })
+    }
+
+    /// Whether it is a launch, which waits for the plane: what is to end may wait for the word of a
+    /// host, which says nothing of how busy the plane is.
+    #[must_use]
+    pub fn is_launch(&self) -> bool {
+        let is_pending = |record: &Record| record.progress.state == State::Pending;
+        self.record.as_ref().is_some_and(is_pending) && self.request_is_shown()
     }
 
     /// When to look again at an instance that has been nudged so often. One that ends is looked at
@@ -76,6 +85,11 @@ impl Open {
     #[must_use]
     pub fn next_look(&self, nudges: u32, now: Millis) -> Millis {
         let record = self.record.as_ref();
+        let wants = self.request.as_ref().and_then(Request::wants);
+        let is_to_end = matches!(wants, Some(Want::Stopped | Want::Terminated));
+        if is_to_end && !self.request_is_shown() {
+            return now.plus(nudge_wait_ms(nudges + 1));
+        }
         match record.map(|record| (record.progress.state, record.deadline.plus(1))) {
             Some((State::Stopping | State::ShuttingDown, _)) => now.plus(nudge_wait_ms(nudges + 1)),
             Some((State::Pending, end)) if end > now => now.plus(NUDGE_AFTER_MS).min(end),

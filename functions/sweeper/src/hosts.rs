@@ -28,7 +28,10 @@ pub async fn watch_hosts(ports: &Ports, dead_after_ms: Option<i64>) -> Result<()
         let count = i64::try_from(silent.impaired.len()).unwrap_or(i64::MAX);
         metric("HostsImpaired", "Count", count);
     }
-    for host in &silent.lost {
+    for (host, at) in &silent.lost {
+        if !seen::is_still_silent(&*ports.store, host, *at).await? {
+            continue;
+        }
         warn!(%host, "silent for so long that it counts as dead, as the policy says");
         if let Err(reason) = declare_dead(ports, "sweeper", host).await? {
             warn!(%host, %reason, "not declared dead");
@@ -49,20 +52,20 @@ pub async fn declare_dead(
     id: &HostId,
 ) -> Result<Result<Host, Reason>, Fault> {
     let store = &*ports.store;
+    if fleet::host(store, id).await?.is_none() {
+        return Ok(Err(fleet::not_found(id)));
+    }
     if !WantedSet::of(store, id).await?.dead {
         store.try_transact(vec![dead_write(id, true)]).await?;
     }
-    let host = match fleet::set_state(store, id, HostState::Dead).await? {
-        Ok(host) => host,
-        Err(reason) => return Ok(Err(reason)),
-    };
     // Read anew: nothing is handed to it any more. If it lives again by now, somebody has taken
     // the word back, and what it has is no dead host's.
     let wanted = WantedSet::of(store, id).await?;
     if wanted.dead {
         halt_all(ports, by, id, &wanted).await?;
     }
-    Ok(Ok(host))
+    // Last: as long as this does not say so, whoever watches the hosts begins again.
+    fleet::set_state(store, id, HostState::Dead).await
 }
 
 /// Says of all that a dead host had that nothing runs it any more. What it was offered may have

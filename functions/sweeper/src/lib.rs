@@ -36,7 +36,7 @@ pub struct Swept {
     pub nudged: usize,
     /// How many instances could not be read: each is named in the log.
     pub unreadable: usize,
-    /// How many of the nudged had been nudged before, and have not gone on since.
+    /// How many of the nudged are launches that had been nudged before, and have not gone on since.
     pub still_late: usize,
     /// For how long the oldest of these has been late, in milliseconds.
     pub oldest_late_ms: i64,
@@ -122,7 +122,8 @@ async fn nudge_all(
             let (tenant, subject) = (&record.tenant, &record.id);
             let origin = Origin::Fresh { tenant, subject, traceparent: None };
             entries.push(stamp(ports, "sweeper", &origin, emit).entry());
-            if let Some(since) = items.iter().flatten().filter_map(late_since).min() {
+            let late = items.iter().flatten().filter_map(late_since).min();
+            if let Some(since) = late.filter(|_| open.is_launch()) {
                 swept.still_late += 1;
                 swept.oldest_late_ms = swept.oldest_late_ms.max(now.since(since));
             }

@@ -9,8 +9,10 @@ async fn main() -> Result<(), Error> {
     let dead_after_ms = world.host_dead_after_ms()?;
     serve_schedule(async || {
         // A sweep a minute sees all that is late: no other counts with it.
-        sweep_and_judge(&world.ports, &mut Lately::default()).await?;
-        watch_hosts(&world.ports, dead_after_ms).await
+        let swept = sweep_and_judge(&world.ports, &mut Lately::default()).await;
+        // Hosts are looked at also where nothing could be nudged.
+        let watched = watch_hosts(&world.ports, dead_after_ms).await;
+        swept.and(watched)
     })
     .await
 }

@@ -4,7 +4,7 @@ use super::chaos::Chaos;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request};
-use eventplane_agent::host::{Action, Change, Host, Phase};
+use eventplane_agent::host::{Action, Change, Host, Known, Phase};
 use eventplane_agent::wire::{Assignments, InstanceKey};
 use eventplane_domain::{Reason, code};
 use eventplane_engine::Clock;
@@ -19,7 +19,7 @@ use tower::ServiceExt;
 pub(crate) struct Machine {
     agent: Host,
     /// What is on its disk, for an agent that is started anew.
-    memory: BTreeMap<InstanceKey, (u32, Phase, u32)>,
+    memory: BTreeMap<InstanceKey, Known>,
     starting: BTreeSet<(InstanceKey, u32)>,
     pub(crate) running: BTreeMap<InstanceKey, u32>,
     /// All that has ever run on it.
@@ -115,10 +115,14 @@ impl Machine {
             match change {
                 Change::Stands(_, _, Phase::Starting) => {}
                 Change::Stands(key, generation, phase) => {
-                    self.memory.insert(key, (generation, phase, 0));
+                    let known = Known { generation, phase, reboots: 0, has_run: false };
+                    self.memory.insert(key, known);
                 }
                 Change::Rebooted(key, number) => {
-                    self.memory.entry(key).and_modify(|(_, _, reboots)| *reboots = number);
+                    self.memory.entry(key).and_modify(|known| known.reboots = number);
+                }
+                Change::Ran(key) => {
+                    self.memory.entry(key).and_modify(|known| known.has_run = true);
                 }
                 Change::Forgotten(key) => {
                     self.memory.remove(&key);
@@ -130,10 +134,8 @@ impl Machine {
     /// Its agent is killed and started again: what runs runs on.
     pub(crate) fn restart_agent(&mut self) {
         self.starting.clear();
-        let known = self.memory.iter();
-        self.agent = Host::remembering(known.map(|(key, (generation, phase, reboots))| {
-            (key.clone(), *generation, *phase, *reboots)
-        }));
+        let known = self.memory.iter().map(|(key, known)| (key.clone(), *known));
+        self.agent = Host::remembering(known);
     }
 
     /// The whole machine is gone, and with it all that ran on it and what it remembered.

@@ -47,7 +47,8 @@ fn needed(function: &str) -> Grants {
     }
     match function {
         "Sweeper" => {
-            table(&mut grants, "InstancesTable", &["BatchGetItem", "UpdateItem"]);
+            // A batch of one key is read by itself.
+            table(&mut grants, "InstancesTable", &["GetItem", "BatchGetItem", "UpdateItem"]);
             table(&mut grants, "InstancesTable/index/open", &["Query"]);
             // Hosts that are silent change their state, and with it their place in the index.
             let hosts = ["GetItem", "Query", "PutItem", "UpdateItem", "DeleteItem"];

@@ -79,12 +79,12 @@ async fn a_lost_host_counts_as_dead_only_where_that_is_the_policy() {
     let world = World::new().await;
     let id = offered(&world).await;
     world.published();
-    for _ in 0..19 {
+    for _ in 0..30 {
         look(&world, LOOK_EVERY_MS, Some(600_000)).await;
     }
     assert_eq!(state(&world).await, "impaired");
-    assert_eq!(world.published_names(), Vec::<&str>::new());
-    look(&world, LOOK_EVERY_MS, Some(600_000)).await;
+    assert_eq!(world.published_names(), Vec::<&str>::new(), "nobody is heard of: the way is gone");
+    world.register("host-2").await;
     look(&world, LOOK_EVERY_MS, Some(600_000)).await;
     assert_eq!(state(&world).await, "dead");
     let halted = world.published();
@@ -122,4 +122,17 @@ async fn hosts_that_were_silent_are_taken_back_at_a_limited_rate() {
         world.pass(1_000);
     }
     assert_eq!(active, [BACK_PER_S, 2 * BACK_PER_S, 25]);
+}
+
+#[tokio::test]
+async fn a_silent_host_that_is_set_active_falls_silent_again() {
+    let world = World::new().await;
+    for _ in 0..7 {
+        look(&world, LOOK_EVERY_MS, None).await;
+    }
+    assert_eq!(state(&world).await, "impaired");
+    world.put(HOST, &json!({ "state": "active" })).await.with(200);
+    assert_eq!(state(&world).await, "active");
+    look(&world, LOOK_EVERY_MS, None).await;
+    assert_eq!(state(&world).await, "impaired", "nothing was heard of it since");
 }
