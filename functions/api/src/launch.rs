@@ -8,7 +8,7 @@ use crate::view::{Whole, read_all};
 use crate::{Api, Shared, catalogue};
 use axum::Json;
 use axum::http::{HeaderMap, StatusCode};
-use eventplane_domain::{HostId, InstanceId, LaunchSpec, Reason, Strategy};
+use eventplane_domain::{HostId, InstanceId, LaunchSpec, Mutant, Reason, Strategy, planted};
 use eventplane_engine::{Emit, Origin, stamp};
 use eventplane_events::{Data, Entry};
 use eventplane_instances::{Record, Request, record_key};
@@ -436,6 +436,9 @@ async fn write(
     if let Some(token) = &request.client_token {
         let ids = records.iter().map(|record| record.id.clone()).collect();
         let answered = Answered::new(request, &reservation_id, ids);
+        if planted(Mutant::ClientTokenInASeparateRequest) {
+            api.ports.store.try_transact(std::mem::take(&mut writes)).await?;
+        }
         writes.push(answered.write(tenant, token, now));
     }
     match transact(api, writes).await {

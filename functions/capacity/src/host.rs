@@ -6,7 +6,7 @@
 //! index. A reservation's conditions are predicates under which the class stays exact: two
 //! reservations on one host conflict only where one of them would change it, or take too much.
 
-use eventplane_domain::{GpuNeed, HostId, LaunchSpec, Placement};
+use eventplane_domain::{GpuNeed, HostId, LaunchSpec, Mutant, Placement, planted};
 use eventplane_engine::Fault;
 use eventplane_store::{
     Condition, FaultKind, Item, ItemExt, Key, StoreFault, Update, Value, Write,
@@ -315,7 +315,8 @@ impl Host {
         for (d, free) in FREE.into_iter().enumerate() {
             let (change, least) = (change.each()[d], least.each()[d]);
             // Where nothing is taken and the class does not rise, it holds by itself.
-            if change < 0 || new > old {
+            let binds = change < 0 || new > old;
+            if binds && !planted(Mutant::CounterOutsideItsCondition) {
                 write = write.when(Condition::at_least(free, least - change));
             }
         }

@@ -2,8 +2,8 @@
 //! says how often the whole has changed.
 
 use eventplane_domain::{
-    FirewallRule, HostId, Identity, InstanceId, LaunchSpec, Millis, Network, Placement, Route,
-    Tenant, Volume, VolumeSpec,
+    FirewallRule, HostId, Identity, InstanceId, LaunchSpec, Millis, Mutant, Network, Placement,
+    Route, Tenant, Volume, VolumeSpec, planted,
 };
 use eventplane_engine::Fault;
 use eventplane_store::{
@@ -217,7 +217,10 @@ impl Assignment {
     pub(crate) fn remove(&self, host_is_done: bool) -> Write {
         let write = Write::delete(self.key())
             .when(Condition::equals(GENERATION, i64::from(self.generation)));
-        if host_is_done { write } else { write.when(Condition::absent(OFFERED)) }
+        if host_is_done || planted(Mutant::WithdrawnAlthoughOffered) {
+            return write;
+        }
+        write.when(Condition::absent(OFFERED))
     }
 
     /// Tells the host to reboot it where it runs.

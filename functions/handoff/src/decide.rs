@@ -3,7 +3,9 @@
 
 use crate::assignment::{Assignment, AssignmentBody, count_change, count_new};
 use crate::receipt::{Ending, Part, Receipt, Stage, receipt_key};
-use eventplane_domain::{HostId, Identity, Launch, Millis, Network, Outcome, Reason, Volume, code};
+use eventplane_domain::{
+    HostId, Identity, Launch, Millis, Mutant, Network, Outcome, Reason, Volume, code, planted,
+};
 use eventplane_engine::{Decision, Delivery, Emit};
 use eventplane_events::{
     Data, Event, InstanceHalted, InstanceHandedOff, InstanceRequested, InstanceWithdrawn,
@@ -117,6 +119,7 @@ impl Case<'_> {
         let stage = match self.standing() {
             Standing::Stale => return Decision::nothing(),
             Standing::New => None,
+            Standing::At(Stage::Withdrawn) if planted(Mutant::HandoffJoinsAfterItsFence) => None,
             Standing::At(stage) => Some(stage),
         };
         match stage {
@@ -207,7 +210,8 @@ impl Case<'_> {
             let may_have_run = requested.has_run || assignment.offered;
             return self.finish(host_dead(may_have_run, &assignment.body.placement.host));
         }
-        if self.is_late() && !assignment.offered {
+        let is_let_go = !assignment.offered || planted(Mutant::DeadlineAgainstSkewedClock);
+        if self.is_late() && is_let_go {
             let why = format!(
                 "the host {} did not ask for its assignment before the deadline",
                 assignment.body.placement.host
@@ -224,6 +228,11 @@ impl Case<'_> {
                 self.withdraw(ending(failed.has_run, self.and_before(&failed.reason)))
             }
             Standing::At(Stage::Withdrawn) => self.repeat_withdrawn(),
+            Standing::Stale | Standing::At(Stage::HandedOff)
+                if planted(Mutant::LateLaunchFailedHonoured) =>
+            {
+                self.withdraw(ending(failed.has_run, failed.reason.clone()))
+            }
             Standing::Stale | Standing::At(Stage::HandedOff | Stage::Withdrawing) => {
                 Decision::nothing()
             }
@@ -264,13 +273,20 @@ impl Case<'_> {
         let has_run = outcome == Outcome::Stop;
         let wanted = Ending { outcome, reason: reason.clone(), has_run };
         let standing = match (self.standing(), self.receipt()) {
-            (Standing::Stale, Some(receipt)) if outcome == Outcome::Terminate => {
+            (Standing::Stale, Some(receipt))
+                if outcome == Outcome::Terminate && !planted(Mutant::TerminationDroppedAsStale) =>
+            {
                 Standing::At(receipt.stage)
             }
             (standing, _) => standing,
         };
         match standing {
             Standing::Stale => Decision::nothing(),
+            Standing::New | Standing::At(Stage::Joining)
+                if planted(Mutant::TerminateDuringLaunchIgnored) =>
+            {
+                Decision::nothing()
+            }
             Standing::New | Standing::At(Stage::Joining) => self.withdraw(wanted),
             Standing::At(Stage::HandedOff) => self.let_go(wanted),
             Standing::At(Stage::Withdrawing) if self.is_beaten_by(outcome) => self.let_go(wanted),
@@ -338,7 +354,8 @@ impl Case<'_> {
         let Some(assignment) = &self.facts.assignment else {
             return self.withdraw(ending);
         };
-        if !assignment.offered || self.facts.host_is_dead {
+        let may_run = assignment.offered && !planted(Mutant::GiveBackBeforeLetGo);
+        if !may_run || self.facts.host_is_dead {
             return self.finish(ending);
         }
         let placement = self.receipt().and_then(|receipt| receipt.placement.clone());

@@ -1,7 +1,8 @@
 //! The handoff's own record of an instance: what has joined, who has it, and how it ends.
 
 use eventplane_domain::{
-    HostId, Identity, InstanceId, Millis, Network, Outcome, Placement, Reason, Tenant, Volume,
+    HostId, Identity, InstanceId, Millis, Mutant, Network, Outcome, Placement, Reason, Tenant,
+    Volume, planted,
 };
 use eventplane_engine::{Delivery, Fault, KEPT_MS, Logged, read_log, write_log};
 use eventplane_store::{
@@ -213,7 +214,7 @@ fn unchanged(write: Write, before: Option<&Receipt>) -> Write {
         Some(ending) => write.when(Condition::equals(OUTCOME, ending.outcome.name())),
         None => write.when(Condition::absent(OUTCOME)),
     };
-    for name in PARTS {
+    for name in PARTS.into_iter().filter(|_| !planted(Mutant::JoinForgetsOne)) {
         let seen = before.parts.iter().any(|part| part.name() == name);
         let as_seen = if seen { Condition::present(name) } else { Condition::absent(name) };
         write = write.when(as_seen);

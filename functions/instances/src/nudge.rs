@@ -2,7 +2,7 @@
 //! of those moments.
 
 use crate::record::{STATE, record_key};
-use eventplane_domain::{InstanceId, Millis, State, Tenant};
+use eventplane_domain::{InstanceId, Millis, Mutant, State, Tenant, planted};
 use eventplane_store::{Condition, Item, ItemExt, Key, Update, Write};
 
 /// The attribute of records and requests that says when the sweeper is to look at them.
@@ -65,7 +65,9 @@ pub fn move_nudge(key: Key, due: Millis, next: Option<(Millis, Millis)>) -> Writ
         ],
         None => vec![Update::remove("open"), Update::remove(NUDGE_AT)],
     };
-    Write::update(key, updates).when(Condition::equals(NUDGE_AT, nudge_sort(due)))
+    let is_unchanged = Condition::equals(NUDGE_AT, nudge_sort(due));
+    let conditions = (!planted(Mutant::SweeperWithoutConditionalBump)).then_some(is_unchanged);
+    Write::update(key, updates).when_all(conditions)
 }
 
 /// Lets the sweeper look at a running instance whose host has let it go: before that is published,

@@ -6,7 +6,7 @@
 //! comes into being with its first lease. Every [`GROUP_BLOCKS`] blocks share a partition and a
 //! summary that names the full ones; it is written only when a block becomes full or ceases to be.
 
-use eventplane_domain::{Millis, Tenant};
+use eventplane_domain::{Millis, Mutant, Tenant, planted};
 use eventplane_store::{Condition, Item, ItemExt, Key, Update, Value, Write};
 use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
@@ -227,8 +227,9 @@ impl Block {
         let all = i64::from(usable(ground.cidr, self.number).len() as u32);
         let (s, r) = (format!("s{slot}"), format!("r{slot}"));
         let updates = vec![Update::set(&s, owner), Update::remove(&r), Update::add(HELD, 1)];
+        let is_free = (!planted(Mutant::UnconditionalLease)).then(|| Condition::absent(s));
         let lease = Write::update(ground.block_key(self.number), updates)
-            .when(Condition::absent(s))
+            .when_all(is_free)
             .when(Condition::absent_or_at_most(r, now.0))
             .when(Condition::absent(CLOSED));
         if self.held() + 1 < all {

@@ -5,7 +5,7 @@ use crate::claim::{Grant, ROLE, Secret, audit_of, identity, with_audit};
 use crate::keys::Signing;
 use crate::{document, receipt_key};
 use eventplane_domain::receipt::{Answer, Ask, Ruling, rule};
-use eventplane_domain::{Launch, Millis, Reason, Step, code};
+use eventplane_domain::{Launch, Millis, Mutant, Reason, Step, code, planted};
 use eventplane_engine::{
     Decision, Delivery, Receipt, TakesOn, ask_of, give_back_keeping, publish_again, refuse_noting,
     take,
@@ -73,7 +73,8 @@ fn grant(event: &Event, facts: &Facts, launch: &Launch, at: Delivery) -> Decisio
     let signing = facts.signing_key.as_ref().expect("it was looked up to decide");
     let document = document::sign(event, launch, at.now.0, signing);
     let sealed_with = facts.secret.as_ref().zip(facts.tenant_key.as_ref());
-    let generation = event.metadata.generation;
+    let is_raised = !planted(Mutant::CredentialVersionNotRaised);
+    let generation = if is_raised { event.metadata.generation } else { 1 };
     let role_with = role.zip(sealed_with).map(|(role, (secret, key))| (role, secret, key));
     let grant = Grant { tenant, id, generation, document: &document, role: role_with };
     let claim = grant.claim(&noted(event, before, at.now, Deed::Granted, role));

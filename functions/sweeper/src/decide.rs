@@ -1,6 +1,6 @@
 //! Which request of an instance is its last, and whether it has been heard.
 
-use eventplane_domain::{Millis, Reason, State, code};
+use eventplane_domain::{Millis, Mutant, Reason, State, code, planted};
 use eventplane_engine::{Emit, Fault};
 use eventplane_events::{Data, InstanceStartRequested, Reboot, TerminationRequested};
 use eventplane_instances::{NUDGE_AFTER_MS, Record, Request, Want, nudge_wait_ms};
@@ -45,6 +45,9 @@ impl Open {
         let reason = || asked.or(record.reason.as_ref()).cloned().unwrap_or_else(unsaid);
         let data = match (unheard.and_then(Request::wants), record.progress.state) {
             (_, State::Terminated) => return None,
+            _ if planted(Mutant::SweeperNudgesOnlyRequests) => {
+                Data::InstanceRequested(record.requested_now())
+            }
             (Some(Want::Terminated), _) | (_, State::ShuttingDown) => {
                 Data::InstanceTerminationRequested(TerminationRequested { reason: reason() })
             }

@@ -6,6 +6,7 @@
 mod id;
 mod launch;
 mod mode;
+mod mutant;
 mod reason;
 pub mod receipt;
 pub mod state;
@@ -17,6 +18,9 @@ pub use launch::{
     Volume, VolumeSpec,
 };
 pub use mode::Mode;
+#[cfg(feature = "mutants")]
+pub use mutant::plant;
+pub use mutant::{Mutant, planted};
 pub use reason::{Reason, Step, code};
 pub use state::{Outcome, State};
 pub use time::Millis;

@@ -3,7 +3,7 @@
 //! Every step that takes something has one receipt per instance: the newest generation and its
 //! answer. This page is the whole law; each step asks it first.
 
-use crate::Millis;
+use crate::{Millis, Mutant, planted};
 
 /// What a step has answered for an instance's newest generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,13 +77,26 @@ pub enum Ruling {
 #[must_use]
 pub fn rule(recorded: Option<(u32, Answer)>, ask: Ask, now: Millis) -> Ruling {
     match (recorded, ask) {
+        (Some((newest, Answer::GivenBackForGood)), Ask::Take { generation, .. })
+            if planted(Mutant::TombstonePerGeneration) && generation > newest =>
+        {
+            Ruling::Decide
+        }
         (Some((_, Answer::GivenBackForGood)), _) => Ruling::Repeat,
         (_, Ask::GiveBackForGood) => Ruling::GiveBack,
-        (Some((newest, _)), Ask::Take { generation, .. }) if newest > generation => Ruling::Stale,
+        (Some((newest, _)), Ask::Take { generation, .. })
+            if newest > generation && !planted(Mutant::StaleGenerationAccepted) =>
+        {
+            Ruling::Stale
+        }
         (Some((newest, _)), Ask::Take { generation, .. }) if newest == generation => Ruling::Repeat,
         (_, Ask::Take { deadline, .. }) if now > deadline => Ruling::RefuseLate,
         (_, Ask::Take { .. }) => Ruling::Decide,
-        (Some((newest, _)), Ask::GiveBack { generation }) if newest > generation => Ruling::Stale,
+        (Some((newest, _)), Ask::GiveBack { generation })
+            if newest > generation && !planted(Mutant::GiveBackWithoutOwnerCheck) =>
+        {
+            Ruling::Stale
+        }
         (Some((newest, Answer::GivenBack)), Ask::GiveBack { generation })
             if newest == generation =>
         {

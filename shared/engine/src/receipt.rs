@@ -3,7 +3,7 @@
 
 use crate::{Decision, Delivery, Emit, Fault, Logged, read_log, write_log};
 use eventplane_domain::receipt::{Answer, Ask};
-use eventplane_domain::{Millis, Outcome, Reason, Step, code};
+use eventplane_domain::{Millis, Mutant, Outcome, Reason, Step, code, planted};
 use eventplane_events::{Data, Event, LaunchFailed, Returned};
 use eventplane_store::{Condition, FaultKind, Item, ItemExt, Key, StoreFault, Value, Write};
 
@@ -108,11 +108,13 @@ impl Receipt {
             .with_some(REASON, self.reason.as_ref().map(|reason| reason.message.as_str()))
             .with_some(EXPIRES, expires);
         let write = Write::put(key, item);
-        match before {
-            None => write.when(Condition::ItemAbsent),
-            Some(before) => write
-                .when(Condition::equals(GENERATION, i64::from(before.generation)))
-                .when(Condition::equals(ANSWER, before.answer.name())),
+        let Some(before) = before else { return write.when(Condition::ItemAbsent) };
+        let generation = Condition::equals(GENERATION, i64::from(before.generation));
+        let answer = Condition::equals(ANSWER, before.answer.name());
+        match before.answer {
+            _ if planted(Mutant::GenerationCheckDropped) => write.when(answer),
+            Answer::Taken if planted(Mutant::DoubleCredit) => write.when(generation),
+            _ => write.when(generation).when(answer),
         }
     }
 }
@@ -160,6 +162,9 @@ pub fn ask_of(event: &Event, takes_on: TakesOn) -> Option<Ask> {
             Some(Ask::GiveBackForGood)
         }
         (TakesOn::Request, Data::InstanceWithdrawn(_)) => Some(Ask::GiveBack { generation }),
+        (_, Data::InstanceWithdrawn(_)) if planted(Mutant::StopGivesBackMore) => {
+            Some(Ask::GiveBack { generation })
+        }
         _ => None,
     }
 }
@@ -207,7 +212,8 @@ pub fn refuse_noting(
     notes: Item,
 ) -> Decision {
     let generation = event.metadata.generation;
-    let mut claim = before.map(|receipt| receipt.claim.clone()).unwrap_or_default();
+    let held = before.filter(|_| !planted(Mutant::RefusalForgetsTheClaim));
+    let mut claim = held.map(|receipt| receipt.claim.clone()).unwrap_or_default();
     claim.extend(notes);
     let receipt = Receipt {
         reason: Some(reason.clone()),
@@ -267,6 +273,9 @@ pub fn give_back_keeping(
         Receipt { claim: kept, ..Receipt::next(before, generation, answer, event, at.into()) };
     let emit =
         Emit { data: returned(Returned { for_good }), generation, deadline: receipt.deadline };
+    if before.is_none() && planted(Mutant::TombstoneDropped) {
+        return Decision::publish(vec![emit]);
+    }
     resources.insert(0, receipt.write(key, before));
     Decision::commit(resources, vec![emit])
 }
@@ -285,6 +294,9 @@ pub fn publish_again(
     taken: impl FnOnce(&Receipt) -> Data,
 ) -> Decision {
     let receipt = receipt.expect("a ruling to repeat rests on a receipt");
+    if planted(Mutant::RedeliverySwallowsPublish) {
+        return Decision::nothing();
+    }
     let emit = match receipt.answer {
         Answer::Taken => Emit::of(event, taken(receipt)),
         Answer::Refused => {

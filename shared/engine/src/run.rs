@@ -2,9 +2,9 @@
 
 use crate::{Dice, Fault, Origin, Ports, stamp};
 use async_trait::async_trait;
-use eventplane_domain::Millis;
+use eventplane_domain::{Millis, Mutant, planted};
 use eventplane_events::{Data, Event, Unreadable, read};
-use eventplane_store::{Failed, Store, TransactError, Write};
+use eventplane_store::{Failed, FaultKind, Store, TransactError, Write};
 use thiserror::Error;
 use tracing::{debug, warn};
 
@@ -178,10 +178,18 @@ impl<S: Step> Function<S> {
             if !writes.is_empty() {
                 match store.transact(writes).await {
                     Ok(()) => {}
+                    Err(TransactError::ConditionFailed(_))
+                        if planted(Mutant::LossTakenForOwnWin) => {}
                     Err(TransactError::ConditionFailed(failed)) => {
                         debug!(step = self.step.name(), lost = %failed[0].key, "lost a race");
                         lost = failed;
                         continue;
+                    }
+                    Err(TransactError::Fault(fault))
+                        if fault.kind == FaultKind::OutcomeUnknown
+                            && planted(Mutant::OwnWinTakenForALoss) =>
+                    {
+                        return Ok(());
                     }
                     Err(TransactError::Fault(fault)) => return Err(fault.into()),
                 }
@@ -201,7 +209,14 @@ impl<S: Step> Function<S> {
             .into_iter()
             .map(|emit| stamp(&self.ports, self.step.name(), &origin, emit).entry())
             .collect();
-        self.ports.bus.publish(entries).await
+        match self.ports.bus.publish(entries).await {
+            Err(fault) if planted(Mutant::AcknowledgeBeforePublish) => {
+                warn!(step = self.step.name(), %fault, "not published");
+                Ok(())
+            }
+            Err(Fault::Publish { .. }) if planted(Mutant::FailedEntryCountIgnored) => Ok(()),
+            published => published,
+        }
     }
 }
 
@@ -212,7 +227,12 @@ impl<S: Step> Handler for Function<S> {
     }
 
     async fn deliver(&self, message: &str, received: u32) -> Result<(), Failure> {
-        let event = read(message)?;
+        let event = match read(message) {
+            Err(unreadable) if planted(Mutant::PoisonThrown) => {
+                return Err(Failure::Retry(Fault::Other(unreadable.to_string())));
+            }
+            read => read?,
+        };
         self.run(&event, received).await.map_err(|fault| {
             let Event { metadata, data } = &event;
             warn!(step = self.step.name(), instance = %metadata.subject, event = data.name(),
