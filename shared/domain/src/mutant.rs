@@ -178,7 +178,7 @@ const MUTANTS: [(Mutant, &str, &str); Mutant::ALL.len()] = [
     (
         Mutant::TombstonePerGeneration,
         "tombstone-per-generation",
-        "what was given back for good may be taken again by a newer generation",
+        "what was given back for good is ruled like what only its generation has given back",
     ),
     (
         Mutant::RefusalForgetsTheClaim,

@@ -77,12 +77,9 @@ pub enum Ruling {
 #[must_use]
 pub fn rule(recorded: Option<(u32, Answer)>, ask: Ask, now: Millis) -> Ruling {
     match (recorded, ask) {
-        (Some((newest, Answer::GivenBackForGood)), Ask::Take { generation, .. })
-            if planted(Mutant::TombstonePerGeneration) && generation > newest =>
-        {
-            Ruling::Decide
+        (Some((_, Answer::GivenBackForGood)), _) if !planted(Mutant::TombstonePerGeneration) => {
+            Ruling::Repeat
         }
-        (Some((_, Answer::GivenBackForGood)), _) => Ruling::Repeat,
         (_, Ask::GiveBackForGood) => Ruling::GiveBack,
         (Some((newest, _)), Ask::Take { generation, .. })
             if newest > generation && !planted(Mutant::StaleGenerationAccepted) =>

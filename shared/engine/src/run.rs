@@ -186,8 +186,8 @@ impl<S: Step> Function<S> {
                         continue;
                     }
                     Err(TransactError::Fault(fault))
-                        if fault.kind == FaultKind::OutcomeUnknown
-                            && planted(Mutant::OwnWinTakenForALoss) =>
+                        if planted(Mutant::OwnWinTakenForALoss)
+                            && matches!(fault.kind, FaultKind::OutcomeUnknown) =>
                     {
                         return Ok(());
                     }
