@@ -208,5 +208,24 @@ mod tests {
         assert!(HostId::parse("rack1.host-2").is_ok());
         assert!(Tenant::parse("@fleet").is_err());
         assert!(Tenant::parse("a/b").is_err());
+        let longest = "a".repeat(64);
+        assert!(Tenant::parse(&longest).is_ok() && Tenant::parse(&(longest + "a")).is_err());
+        assert!(Tenant::parse("").is_err());
+    }
+
+    #[test]
+    fn what_belongs_to_an_instance_has_its_digits() {
+        let id = InstanceId::parse("i-1a2b3c4d5e6f70123").expect("an id");
+        assert_eq!(id.digits(), "1a2b3c4d5e6f70123");
+        assert_eq!(id.interface(), "eni-1a2b3c4d5e6f70123");
+        assert_eq!(
+            (id.volume(0), id.volume(17)),
+            ("vol-1a2b3c4d5e6f7012300".to_owned(), "vol-1a2b3c4d5e6f7012311".to_owned(),)
+        );
+        assert_eq!(Tenant::local().partition(&id), "default/i-1a2b3c4d5e6f70123");
+        assert_eq!(
+            (id.to_string(), String::from(id)),
+            ("i-1a2b3c4d5e6f70123".to_owned(), "i-1a2b3c4d5e6f70123".to_owned(),)
+        );
     }
 }

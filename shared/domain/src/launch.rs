@@ -207,3 +207,30 @@ pub struct Identity {
     /// The key that signed the identity document.
     pub signing_key_id: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// An event is small: a usual launch does not say what is usual.
+    #[test]
+    fn a_launch_says_only_what_is_not_usual() {
+        let usual = json!({
+            "reservation_id": "r-1", "instance_type": "t3.micro", "vcpus": 2, "memory_mib": 1024,
+            "network_mbps": 64, "image_id": "ami-1", "volumes": [],
+        });
+        let said = |spec: &LaunchSpec| serde_json::to_value(spec).expect("plain data");
+        let spec: LaunchSpec = serde_json::from_value(usual.clone()).expect("a specification");
+        assert_eq!(said(&spec), usual);
+        let with = |name: &str, value: Value| {
+            let mut unusual = usual.clone();
+            unusual[name] = value;
+            unusual
+        };
+        let packed = LaunchSpec { strategy: Strategy::Pack, ..spec.clone() };
+        assert_eq!(said(&packed), with("strategy", json!("pack")));
+        let second = LaunchSpec { launch_index: 1, ..spec };
+        assert_eq!(said(&second), with("launch_index", json!(1)));
+    }
+}

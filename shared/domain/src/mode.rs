@@ -34,3 +34,16 @@ impl Mode {
         Mode::ALL.into_iter().find(|mode| mode.name() == name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mode_is_found_by_its_name() {
+        let names = ["normal", "shedding", "terminate-only", "read-only"];
+        assert_eq!(Mode::ALL.map(Mode::name), names);
+        assert_eq!(names.map(Mode::of_name), Mode::ALL.map(Some));
+        assert_eq!(Mode::of_name("off"), None);
+    }
+}

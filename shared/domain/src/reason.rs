@@ -75,3 +75,17 @@ pub mod code {
     pub const USER_SHUTDOWN: &str = "Client.UserInitiatedShutdown";
     pub const INSTANCE_SHUTDOWN: &str = "Client.InstanceInitiatedShutdown";
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_shown_with_its_code_and_a_step_by_its_name() {
+        let reason = Reason::new(code::HOST_DEAD, "the host h-1 was declared dead");
+        assert_eq!(reason.to_string(), "Server.HostDead: the host h-1 was declared dead");
+        let steps = [Step::Capacity, Step::Network, Step::Storage, Step::Security, Step::Handoff];
+        let names = ["capacity", "network", "storage", "security", "handoff"];
+        assert_eq!(steps.map(Step::name), names);
+    }
+}

@@ -115,6 +115,15 @@ mod tests {
     }
 
     #[test]
+    fn every_answer_is_found_by_its_name() {
+        let all = [Taken, Refused, GivenBack, GivenBackForGood];
+        let names = ["taken", "refused", "given back", "given back for good"];
+        assert_eq!(all.map(Answer::name), names);
+        assert_eq!(names.map(Answer::of_name), all.map(Some));
+        assert_eq!(Answer::of_name("lost"), None);
+    }
+
+    #[test]
     fn the_law_of_receipts_case_by_case() {
         let now = Millis(50);
         for (recorded, ask, ruling) in [

@@ -332,6 +332,46 @@ mod tests {
     }
 
     #[test]
+    fn a_start_of_an_older_generation_starts_nothing() {
+        let stop = |generation| {
+            [
+                Heard::Withdrawn { generation, outcome: Outcome::Stop },
+                Heard::Returned { step: Step::Capacity, generation, for_good: false },
+            ]
+        };
+        let start = Heard::StartRequested { generation: 1 };
+        let stopped = after(stop(1).into_iter().chain([start]).chain(stop(2)));
+        assert_eq!((stopped.state, stopped.generation), (State::Stopped, 2));
+        assert_eq!(hear(stopped, start), None);
+    }
+
+    #[test]
+    fn the_first_termination_holds_with_the_newest_generation_that_it_names() {
+        let terminate = |generation| Heard::Withdrawn { generation, outcome: Outcome::Terminate };
+        let ends = after([terminate(2)]);
+        assert_eq!((ends.state, ends.generation), (State::ShuttingDown, 2));
+        assert_eq!(hear(ends, terminate(3)), None);
+        let stopped = Heard::Withdrawn { generation: 2, outcome: Outcome::Stop };
+        assert_eq!(hear(ends, stopped), None, "terminate beats stop");
+    }
+
+    #[test]
+    fn every_state_and_outcome_is_found_by_its_name() {
+        for state in State::ALL {
+            assert_eq!(State::of_name(state.name()), Some(state));
+            assert_eq!(state.to_string(), state.name());
+        }
+        let moving = State::ALL.into_iter().filter(|state| state.is_moving());
+        let right = [State::Pending, State::ShuttingDown, State::Stopping];
+        assert_eq!(moving.collect::<Vec<_>>(), right);
+        let outcomes = [Outcome::Terminate, Outcome::Stop, Outcome::Replace];
+        let names = ["terminate", "stop", "replace"];
+        assert_eq!(outcomes.map(Outcome::name), names);
+        assert_eq!(names.map(Outcome::of_name), outcomes.map(Some));
+        assert_eq!((State::of_name("failed"), Outcome::of_name("failed")), (None, None));
+    }
+
+    #[test]
     fn names_and_codes_are_those_of_ec2() {
         let pairs = State::ALL.map(|state| (state.code(), state.name()));
         assert_eq!(

@@ -22,3 +22,16 @@ impl Millis {
         self.0.saturating_sub(earlier.0).max(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_add_up_and_stay_within_time() {
+        assert_eq!(Millis(5).plus(7), Millis(12));
+        assert_eq!(Millis(i64::MAX).plus(1), Millis(i64::MAX));
+        assert_eq!(Millis(12).since(Millis(5)), 7);
+        assert_eq!(Millis(5).since(Millis(12)), 0, "what is later has not passed");
+    }
+}
