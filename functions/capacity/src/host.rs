@@ -62,7 +62,9 @@ impl Sizes {
     pub fn plus(self, other: Sizes) -> Sizes {
         self.zip(other, |a, b| a.saturating_add(b))
     }
-    pub(crate) fn minus(self, other: Sizes) -> Sizes {
+    /// This less the other.
+    #[must_use]
+    pub fn minus(self, other: Sizes) -> Sizes {
         self.zip(other, |a, b| a.saturating_sub(b))
     }
     /// The first dimension in which this is less than `need`.

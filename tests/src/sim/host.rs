@@ -1,12 +1,13 @@
 //! A simulated host: the real agent's decisions, with one call of the api after the other.
 
 use super::chaos::Chaos;
+use super::fault::Kind;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request};
 use eventplane_agent::host::{Action, Change, Host, Known, Phase};
 use eventplane_agent::wire::{Assignments, InstanceKey};
-use eventplane_domain::{Reason, code};
+use eventplane_domain::{Reason, Tenant, code};
 use eventplane_engine::Clock;
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -58,30 +59,34 @@ impl SimHost {
         if self.machine().life != Life::Alive {
             return;
         }
-        self.machine().start_up(&chaos);
+        self.machine().start_up(&chaos, &self.id);
+        let is_cut_off = chaos.in_window(Kind::HostSilent, &self.id);
         let revision = self.machine().agent.revision();
         let path = format!("/v1/hosts/{}/assignments?after={revision}", self.id);
-        let (status, set) = send(&router, Method::GET, &path, None).await;
-        if status == 200 {
+        let wanted = match is_cut_off {
+            true => None,
+            false => Some(send(&router, Method::GET, &path, None, None).await),
+        };
+        if let Some((200, set)) = wanted {
             let set: Assignments = serde_json::from_value(set).expect("a wanted set");
             let mut machine = self.machine();
             let actions = machine.agent.on_wanted(&set, chaos.now());
             machine.remember();
-            machine.act(actions);
+            machine.act(actions, &chaos, &self.id);
         }
         {
             let mut machine = self.machine();
             let actions = machine.agent.on_deadline(chaos.now());
             machine.remember();
-            machine.act(actions);
+            machine.act(actions, &chaos, &self.id);
         }
         chaos.pause().await;
         let complete = chaos.draws(4);
-        let report = self.machine().agent.report(complete);
+        let report = self.machine().agent.report(complete).filter(|_| !is_cut_off);
         let Some(report) = report else { return };
         let body = serde_json::to_value(&report).expect("plain data");
         let path = format!("/v1/hosts/{}/reports", self.id);
-        let (status, _) = send(&router, Method::POST, &path, Some(body)).await;
+        let (status, _) = send(&router, Method::POST, &path, Some(body), None).await;
         if status == 200 {
             self.machine().agent.on_reported(&report);
         }
@@ -90,19 +95,24 @@ impl SimHost {
 
 impl Machine {
     /// What is being started has started, or cannot; and now and then one that runs ends.
-    fn start_up(&mut self, chaos: &Chaos) {
+    fn start_up(&mut self, chaos: &Chaos, host: &str) {
         for (key, generation) in std::mem::take(&mut self.starting) {
-            if chaos.has_faults() && chaos.draws(12) {
+            let id = &key.instance_id;
+            if chaos.strikes(Kind::StartFails, 6) {
+                chaos.tell(|| format!("{host} cannot start {id} g{generation}"));
                 self.agent.on_ended(&key, generation, Reason::new(code::INTERNAL, "it will not"));
             } else if self.agent.on_started(&key, generation) {
+                chaos.tell(|| format!("{host} runs {id} g{generation}"));
+                chaos.count(RUNS, host);
                 self.ran.insert(key.clone());
                 self.running.insert(key, generation);
             }
         }
-        if chaos.has_faults() && chaos.draws(40) && !self.running.is_empty() {
-            let drawn = chaos.below(self.running.len());
+        if !self.running.is_empty() && chaos.strikes(Kind::EndsItself, 15) {
+            let drawn = chaos.of_kind(Kind::EndsItself, self.running.len());
             let (key, generation) = self.running.iter().nth(drawn).expect("it is there");
             let (key, generation) = (key.clone(), *generation);
+            chaos.tell(|| format!("{} g{generation} on {host} ends by itself", key.instance_id));
             self.running.remove(&key);
             let reason = Reason::new(code::INSTANCE_SHUTDOWN, "it shut itself down");
             self.agent.on_ended(&key, generation, reason);
@@ -144,18 +154,22 @@ impl Machine {
         *self = Machine { life: Life::Gone, ran, ..Machine::default() };
     }
 
-    fn act(&mut self, actions: Vec<Action>) {
+    fn act(&mut self, actions: Vec<Action>, chaos: &Chaos, host: &str) {
         for action in actions {
             match action {
                 Action::Start(key, generation) => {
                     self.starting.insert((key, generation));
                 }
                 Action::Reboot(key, generation) => {
+                    chaos.tell(|| format!("{host} reboots {} g{generation}", key.instance_id));
                     assert_eq!(self.running.get(&key), Some(&generation), "only what runs");
                 }
                 Action::Stop(key, generation) => {
                     self.starting.retain(|(other, g)| *other != key || *g > generation);
                     if self.running.get(&key).is_some_and(|running| *running <= generation) {
+                        chaos.tell(|| format!("{host} stops {} g{generation}", key.instance_id));
+                        let is_alone = chaos.in_any_window(Kind::PlaneGone);
+                        assert!(!is_alone, "{} stopped without the plane", key.instance_id);
                         self.running.remove(&key);
                     }
                 }
@@ -164,16 +178,25 @@ impl Machine {
     }
 }
 
-/// Sends a request into the api; a status and a value.
+/// What is counted of hosts: instances that have come to run.
+pub(crate) const RUNS: &str = "runs";
+
+/// Sends a request into the api, as this tenant, or as an operator or agent; a status and a value.
+/// Who runs the plane, and its hosts, are no tenants.
 pub(crate) async fn send(
     router: &Router,
     method: Method,
     path: &str,
     body: Option<Value>,
+    tenant: Option<&Tenant>,
 ) -> (u16, Value) {
     let body = body.map(|body| body.to_string()).unwrap_or_default();
     let request = Request::builder().method(method).uri(path).body(Body::from(body));
-    let Ok(response) = router.clone().oneshot(request.expect("a request")).await;
+    let mut request = request.expect("a request");
+    if let Some(tenant) = tenant {
+        request.extensions_mut().insert(Some(tenant.clone()));
+    }
+    let Ok(response) = router.clone().oneshot(request).await;
     let status = response.status().as_u16();
     let bytes = response.into_body().collect().await.expect("a body").to_bytes();
     (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))

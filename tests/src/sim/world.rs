@@ -1,235 +1,292 @@
 //! The scheduler: which of all that could happen next does.
 
 use super::bus::{Message, SimBus};
-use super::chaos::Chaos;
-use super::check::{Checker, nothing_is_held, standing, unsettled};
+use super::chaos::{Chaos, Counts, Worker};
+use super::check::Checker;
+use super::fault::Kind;
 use super::host::{Life, SimHost, send};
-use super::store::SimStore;
+use super::rest::{LONGEST_MS, SWEEP_EVERY_MS};
+use super::setup::Setup;
+use super::store::{Data, SimStore};
 use axum::Router;
 use axum::http::Method;
 use eventplane_api::{Api, Limits, Options};
-use eventplane_domain::{Millis, Tenant};
+use eventplane_domain::Tenant;
+use eventplane_domain::{Mutant, planted};
 use eventplane_engine::{Failure, Handler, Ports};
-use eventplane_keys::LocalMasterKey;
+use eventplane_keys::{LocalMasterKey, MasterKey};
 use eventplane_plane::{TABLES, handlers};
 use eventplane_storage::PoolSizes;
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-/// What may go wrong besides the order of things, duplicates, and functions that die anywhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Trouble {
-    /// Messages are lost, and the api dies between commit and publish: the sweeper has work.
-    pub losses: bool,
-    /// Launches have so little time that many are late.
-    pub deadline_ms: i64,
-}
+/// How many hosts there are.
+pub(super) const HOSTS: usize = 3;
+/// How long a launch has, and how long when all are in haste, in milliseconds.
+const DEADLINE_MS: i64 = 600_000;
+const HASTY_MS: i64 = 600;
+/// How long a host has room for: two zones, so that some launches are refused.
+const ZONES: [&str; 2] = ["a", "b"];
 
-/// What a history came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct History {
-    /// How often something was polled.
-    pub steps: u64,
-    /// How many transactions were committed.
-    pub commits: u64,
-    /// How many instances ended up running, before all were terminated.
-    pub running: usize,
-    /// How many instances there were.
-    pub instances: usize,
-    /// How many instances ended up stopped, before all were terminated.
-    pub stopped: usize,
-    /// How many generations there were beyond the first of each instance.
-    pub generations: usize,
-    /// How often the sweeper nudged.
-    pub nudges: usize,
-}
-
-const HOSTS: usize = 3;
-const LAUNCHES: usize = 7;
-/// How much happens before the trouble ends.
-const STEPS: u64 = 2_500;
-/// How many rounds of everything it may take until all has come to rest.
-const ROUNDS_MAX: usize = 60;
-/// Longer than the sweeper waits, in milliseconds.
-const NUDGE_MS: i64 = 31_000;
+/// How long is waited for something where nothing else can be done, in milliseconds.
+const IDLE_MS: i64 = 2_000;
 
 type Running<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-enum Task {
-    Delivery(Message, Running<Result<(), Failure>>),
+/// What is under way.
+pub(super) struct Task {
+    pub(super) worker: Worker,
+    pub(super) what: What,
+}
+
+pub(super) enum What {
+    /// A message, and whether another worker has it by now.
+    Delivery(Message, bool, Running<Result<(), Failure>>),
     Agent(usize, Running<()>),
     Client(Running<()>),
     Operator(usize, Running<()>),
     Sweep(Running<usize>),
 }
 
-struct World {
-    chaos: Arc<Chaos>,
-    store: Arc<SimStore>,
-    bus: Arc<SimBus>,
-    ports: Ports,
-    functions: BTreeMap<String, Arc<dyn Handler>>,
-    router: Router,
-    hosts: Vec<Arc<SimHost>>,
-    tasks: Vec<Task>,
-    checker: Checker,
+/// What all histories of a thread have in common: what is dear to make.
+pub struct Stage {
+    pub(super) chaos: Arc<Chaos>,
+    pub(super) store: Arc<SimStore>,
+    pub(super) bus: Arc<SimBus>,
+    pub(super) ports: Ports,
+    pub(super) master: Arc<dyn MasterKey>,
+    routers: [Router; 2],
+    prepared: Data,
+    /// Each tenant, with a subnet of its own and an address of it.
+    pub(super) tenants: Vec<(Tenant, String, String)>,
+}
+
+/// One history.
+pub(super) struct World<'s> {
+    pub(super) stage: &'s Stage,
+    pub(super) setup: Setup,
+    functions: BTreeMap<&'static str, Arc<dyn Handler>>,
+    pub(super) router: Router,
+    pub(super) hosts: Vec<Arc<SimHost>>,
+    pub(super) tasks: Vec<Task>,
+    pub(super) checker: Checker,
     checked: u64,
-    ids: Arc<Mutex<BTreeMap<usize, String>>>,
-    trouble: Trouble,
-    steps: u64,
-    nudges: usize,
+    pub(super) ids: Arc<Mutex<BTreeMap<usize, String>>>,
+    pub(super) deadline_ms: i64,
+    /// Whether retries come at once, and not as late as on AWS.
+    is_fast: bool,
+    /// Whether users ask for each thing once, and trust that it will be done.
+    pub(super) asks_once: bool,
+    /// What they have asked for: which launch, and what of it.
+    pub(super) asked: BTreeSet<(usize, &'static str)>,
+    pub(super) next_sweep: i64,
+    pub(super) steps: u64,
+    pub(super) nudges: usize,
 }
 
-/// Runs the history of this seed.
-///
-/// # Panics
-/// When an invariant does not hold, or not all comes to rest.
-#[must_use]
-pub fn run(seed: u64, trouble: Trouble) -> History {
-    let mut world = World::new(seed, trouble);
-    world.prepare();
-    world.chaos.set_faults(true);
-    for _ in 0..STEPS {
-        world.step();
-    }
-    world.chaos.set_faults(false);
-    world.come_to_rest();
-    let ids = world.launched();
-    let (stopped, generations) = standing(&world.store);
-    let running: usize = world.hosts.iter().map(|host| host.machine().running.len()).sum();
-    for id in ids.values() {
-        world.client(Method::DELETE, format!("/v1/instances/{id}"), None, None);
-    }
-    world.come_to_rest();
-    nothing_is_held(&world.store);
-    History {
-        steps: world.steps,
-        commits: world.chaos.writes(),
-        running,
-        instances: ids.len(),
-        stopped,
-        generations,
-        nudges: world.nudges,
-    }
-}
-
-impl World {
-    fn new(seed: u64, trouble: Trouble) -> World {
-        let chaos = Arc::new(Chaos::new(seed, Millis(1_800_000_000_000)));
+impl Stage {
+    /// Zones, pools, hosts, tenants and a role. The hosts have room for a few launches each, so that
+    /// some are refused.
+    #[must_use]
+    pub fn new() -> Stage {
+        let chaos = Arc::new(Chaos::new());
         let store = Arc::new(SimStore::new(TABLES, chaos.clone()));
-        let bus = Arc::new(SimBus::new(chaos.clone(), trouble.losses));
+        let key = LocalMasterKey::from_bytes("simulation", [7; 32], chaos.clone());
+        let master: Arc<dyn MasterKey> = Arc::new(key);
+        let nobody: Arc<SimBus> = Arc::new(SimBus::new(chaos.clone(), vec![]));
         let ports = Ports {
             store: store.clone(),
-            bus: bus.clone(),
+            bus: nobody,
             clock: chaos.clone(),
             chance: chaos.clone(),
         };
-        let key = LocalMasterKey::from_bytes("simulation", [7; 32], chaos.clone());
-        let master: Arc<dyn eventplane_keys::MasterKey> = Arc::new(key);
-        let functions = handlers(&ports, &master, trouble.deadline_ms);
-        let functions = functions.into_iter().map(|one| (one.name().to_owned(), one)).collect();
-        let router = eventplane_api::router(Api {
-            ports: ports.clone(),
-            waiter: bus.clone(),
-            dead_letters: bus.clone(),
-            breakers: bus.clone(),
-            archive: None,
-            master,
-            options: Options { launch_deadline_ms: trouble.deadline_ms, ..Options::default() },
-            limits: Limits::off(),
-        });
+        let names = handlers(&ports, &master, 0).iter().map(|one| one.name()).collect();
+        let bus = Arc::new(SimBus::new(chaos.clone(), names));
+        let ports = Ports { bus: bus.clone(), ..ports };
+        let router = |launch_deadline_ms| {
+            eventplane_api::router(Api {
+                ports: ports.clone(),
+                waiter: bus.clone(),
+                dead_letters: bus.clone(),
+                breakers: bus.clone(),
+                archive: None,
+                master: master.clone(),
+                options: Options { launch_deadline_ms, tenant_of_request: true, ..Options::default() },
+                limits: Limits::off(),
+            })
+        };
+        let routers = [DEADLINE_MS, HASTY_MS].map(router);
+        let prepared = Data::default();
+        let mut stage =
+            Stage { chaos, store, bus, ports, master, routers, prepared, tenants: vec![] };
+        stage.prepare();
+        stage
+    }
+
+    fn prepare(&mut self) {
+        let zones = ZONES.map(str::to_owned);
+        for name in ["default", "other"] {
+            let tenant = Tenant::try_from(name.to_owned()).expect("a tenant");
+            drive(eventplane_network::seed(&*self.store, &tenant, &zones)).expect("seeded");
+            let router = &self.routers[0];
+            let role = json!({ "name": "reader", "permissions": ["read"] });
+            let made = drive(send(router, Method::POST, "/v1/roles", Some(role), Some(&tenant)));
+            assert_eq!(made.0, 201, "{}", made.1);
+            let (_, listed) = drive(send(router, Method::GET, "/v1/subnets", None, Some(&tenant)));
+            let subnet = &listed["subnets"][0];
+            let text = |name: &str| subnet[name].as_str().expect("a text").to_owned();
+            let block = text("cidr_block");
+            let (start, _) = block.split_once(".0/").expect("a block of addresses");
+            self.tenants.push((tenant, text("subnet_id"), format!("{start}.10")));
+        }
+        let seeded = eventplane_storage::seed(&*self.store, &zones, PoolSizes::default());
+        drive(seeded).expect("seeded");
+        for n in 0..HOSTS {
+            let body = json!({
+                "host_id": format!("host-{n}"), "zone": ZONES[n % 2], "rack": "r1",
+                // On one of them a launch changes the class of what is free, on another it does not.
+                "vcpus": ([4, 7, 4][n]), "memory_mib": 16_384, "network_mbps": 1000,
+            });
+            let router = &self.routers[0];
+            let made = drive(send(router, Method::POST, "/v1/hosts", Some(body), None));
+            assert_eq!(made.0, 200, "{}", made.1);
+        }
+        self.prepared = self.store.data().clone();
+    }
+
+    /// Begins the history of this setup.
+    pub(super) fn begin(&self, setup: Setup, tells: bool) -> World<'_> {
+        self.chaos.begin(setup, tells);
+        self.store.restore(&self.prepared);
+        self.bus.clear();
+        let is_hasty = setup.kinds.has(Kind::Hasty);
+        let deadline_ms = if is_hasty { HASTY_MS } else { DEADLINE_MS };
+        let functions = handlers(&self.ports, &self.master, deadline_ms);
         World {
-            chaos,
-            store,
-            bus,
-            ports,
-            functions,
-            router,
+            stage: self,
+            setup,
+            functions: functions.into_iter().map(|one| (one.name(), one)).collect(),
+            router: self.routers[usize::from(is_hasty)].clone(),
             hosts: (0..HOSTS).map(|n| SimHost::new(format!("host-{n}"))).collect(),
             tasks: vec![],
             checker: Checker::default(),
             checked: 0,
             ids: Arc::default(),
-            trouble,
+            deadline_ms,
+            is_fast: !setup.seed.is_multiple_of(3),
+            asks_once: setup.seed.is_multiple_of(2),
+            asked: BTreeSet::new(),
+            next_sweep: self.chaos.moment() + SWEEP_EVERY_MS,
             steps: 0,
             nudges: 0,
         }
     }
 
-    /// Zones, pools and hosts, before anything goes wrong. The hosts have room for a few launches
-    /// each, so that some are refused.
-    fn prepare(&mut self) {
-        let zones = ["a", "b"].map(str::to_owned);
-        let store = self.store.clone();
-        drive(async move {
-            eventplane_network::seed(&*store, &Tenant::local(), &zones).await.expect("seeded");
-            let seeded = eventplane_storage::seed(&*store, &zones, PoolSizes::default()).await;
-            seeded.expect("seeded");
-        });
-        for n in 0..HOSTS {
-            let zone = ["a", "b"][n % 2];
-            let body = json!({
-                "host_id": format!("host-{n}"), "zone": zone, "rack": "r1",
-                "vcpus": 4, "memory_mib": 8192, "network_mbps": 1000,
-            });
-            let router = self.router.clone();
-            let (status, value) =
-                drive(async move { send(&router, Method::POST, "/v1/hosts", Some(body)).await });
-            assert_eq!(status, 200, "{value}");
-        }
+    /// What was counted in the history.
+    pub(super) fn counts(&self) -> Counts {
+        self.chaos.take_counts()
     }
+}
 
-    fn launched(&self) -> BTreeMap<usize, String> {
-        self.ids.lock().expect("no panic").clone()
+impl Default for Stage {
+    fn default() -> Self {
+        Stage::new()
+    }
+}
+
+impl World<'_> {
+    pub(super) fn chaos(&self) -> &Chaos {
+        &self.stage.chaos
     }
 
     /// One of all that could happen now.
-    fn step(&mut self) {
-        self.steps += 1;
-        match self.chaos.below(100) {
+    pub(super) fn step(&mut self) {
+        let is_gone = self.chaos().in_any_window(Kind::PlaneGone);
+        match self.chaos().below(100) {
             0..=54 => self.poll_any(),
-            55..=79 => self.deliver(true),
-            80..=89 => self.agent_round(),
-            90..=93 => self.ask_something(),
-            94..=95 => self.kill_any(),
-            96 if self.trouble.losses => self.bus.lose_one(),
-            97 if self.chaos.draws(4) => self.trouble_a_host(),
-            _ => self.chaos.pass(1 + self.chaos.below(40) as i64),
+            _ if is_gone => self.alone(),
+            55..=79 => self.deliver(),
+            80..=88 => self.agent_round(),
+            89..=92 => self.ask_something(),
+            93..=94 => self.strike_a_worker(),
+            95 if self.chaos().draws(3) => self.trouble_something(),
+            96 => self.sweep_if_due(),
+            97 if self.chaos().draws(12) => self.wait_for_something(LONGEST_MS),
+            _ => self.pass_a_moment(),
         }
-        if self.chaos.writes() != self.checked {
-            self.checked = self.chaos.writes();
-            self.checker.check(&self.store, &self.hosts);
+        self.look();
+    }
+
+    fn pass_a_moment(&self) {
+        let ms = 1 + self.chaos().below(40) as i64;
+        self.chaos().pass(ms);
+    }
+
+    /// With the plane gone, hosts and time go on.
+    fn alone(&mut self) {
+        match self.chaos().below(10) {
+            0..=6 => self.agent_round(),
+            7 => self.wait_for_something(LONGEST_MS),
+            _ => self.pass_a_moment(),
         }
     }
 
-    fn poll_any(&mut self) {
-        if !self.tasks.is_empty() {
-            let drawn = self.chaos.below(self.tasks.len());
-            self.poll(drawn);
+    /// Looks at what was committed, if anything was.
+    pub(super) fn look(&mut self) {
+        self.steps += 1;
+        if self.chaos().writes() != self.checked {
+            self.checked = self.chaos().writes();
+            self.checker.check(&self.stage.store, &self.hosts);
         }
+    }
+
+    /// Time passes until something happens that only waits for it, if that is at most so far away.
+    pub(super) fn wait_for_something(&self, ms_max: i64) {
+        let now = self.chaos().moment();
+        let asleep = self.tasks.iter().map(|task| task.worker.sleeps_until);
+        let moments = asleep.chain(self.stage.bus.visible_at()).chain(self.chaos().window_ends());
+        let next = moments.filter(|at| *at > now).min();
+        if let Some(next) = next.filter(|at| at - now <= ms_max) {
+            self.chaos().pass(next - now);
+        }
+    }
+
+    pub(super) fn poll_any(&mut self) {
+        let now = self.chaos().moment();
+        let is_awake = |task: &Task| task.worker.sleeps_until <= now;
+        let awake = self.tasks.iter().filter(|task| is_awake(task)).count();
+        if awake == 0 {
+            return self.wait_for_something(IDLE_MS);
+        }
+        let drawn = self.chaos().below(awake);
+        let at = (0..self.tasks.len()).filter(|at| is_awake(&self.tasks[*at])).nth(drawn);
+        self.poll(at.expect("it was counted"));
     }
 
     /// Polls one task, and takes note if it is done.
     fn poll(&mut self, at: usize) {
         let mut context = Context::from_waker(Waker::noop());
-        let done = match &mut self.tasks[at] {
-            Task::Delivery(message, future) => match future.as_mut().poll(&mut context) {
-                Poll::Pending => false,
-                Poll::Ready(Ok(())) => true,
-                Poll::Ready(Err(Failure::Retry(_))) => {
-                    self.bus.give_back(message.clone());
-                    true
+        let task = &mut self.tasks[at];
+        self.stage.chaos.set_worker(task.worker);
+        let done = match &mut task.what {
+            What::Delivery(message, has_another, future) => {
+                match future.as_mut().poll(&mut context) {
+                    Poll::Pending => false,
+                    Poll::Ready(handled) => {
+                        let message = (!*has_another).then(|| message.clone());
+                        self.handled(message, handled);
+                        true
+                    }
                 }
-                Poll::Ready(Err(Failure::SetAside(why))) => panic!("{why}: {}", message.body),
-            },
-            Task::Agent(_, future) | Task::Operator(_, future) | Task::Client(future) => {
+            }
+            What::Agent(_, future) | What::Operator(_, future) | What::Client(future) => {
                 future.as_mut().poll(&mut context).is_ready()
             }
-            Task::Sweep(future) => match future.as_mut().poll(&mut context) {
+            What::Sweep(future) => match future.as_mut().poll(&mut context) {
                 Poll::Pending => false,
                 Poll::Ready(nudged) => {
                     self.nudges += nudged;
@@ -239,191 +296,173 @@ impl World {
         };
         if done {
             drop(self.tasks.swap_remove(at));
+        } else {
+            self.tasks[at].worker = self.stage.chaos.worker();
+        }
+        self.stage.chaos.set_worker(Worker::new("nobody"));
+    }
+
+    /// A worker is done with a message, which is nobody's if another worker has it by now.
+    fn handled(&self, message: Option<Message>, handled: Result<(), Failure>) {
+        let chaos = self.chaos();
+        let name = chaos.worker().name;
+        match (message, handled) {
+            (None, _) => {}
+            (Some(message), Ok(())) => {
+                assert!(!message.is_poison, "{name} has read what nobody can: {}", message.body);
+            }
+            (Some(message), Err(Failure::Retry(fault))) => {
+                assert!(!message.is_poison, "{name} will try again what nobody can read");
+                chaos.tell(|| format!("  {name} fails: {fault}"));
+                if !planted(Mutant::AcknowledgeAllWhenSomeFailed) {
+                    self.stage.bus.give_back(message, self.is_fast);
+                }
+            }
+            (Some(message), Err(Failure::SetAside(why))) => {
+                assert!(message.is_poison, "{name} has set aside {}: {why}", message.body);
+                chaos.tell(|| format!("  {name} sets it aside: {why}"));
+                self.stage.bus.set_aside(message);
+            }
         }
     }
 
-    fn deliver(&mut self, duplicates: bool) {
-        let Some(message) = self.bus.take(duplicates) else { return };
-        let function = self.functions[&message.function].clone();
-        let body = message.body.clone();
-        let handled = async move { function.handle(&body).await };
-        self.tasks.push(Task::Delivery(message, Box::pin(handled)));
+    /// Somebody's turn begins: with a clock of its own, and perhaps of a later version.
+    fn worker(&self, name: &'static str) -> Worker {
+        let chaos = self.chaos();
+        let skew_ms = match chaos.may(Kind::Skew) {
+            true => chaos.of_kind(Kind::Skew, 60_001) as i64 - 30_000,
+            false => 0,
+        };
+        if skew_ms != 0 {
+            chaos.count(Kind::Skew.name(), name);
+        }
+        Worker { skew_ms, ..Worker::new(name) }
+    }
+
+    pub(super) fn begin(&mut self, name: &'static str, what: What) {
+        let worker = self.worker(name);
+        self.tasks.push(Task { worker, what });
+    }
+
+    pub(super) fn deliver(&mut self) {
+        let Some(message) = self.stage.bus.take() else { return };
+        if self.chaos().in_any_window(Kind::StuckGiveBack) && self.stage.bus.is_stuck(&message) {
+            self.chaos().struck(Kind::StuckGiveBack, message.function);
+            return self.stage.bus.give_back(message, self.is_fast);
+        }
+        let function = self.functions[message.function].clone();
+        let (body, received) = (message.body.clone(), message.received + 1);
+        let mut worker = self.worker(message.function);
+        worker.is_later = self.chaos().strikes_at(Kind::LaterVersion, 2, message.function);
+        let skew_ms = worker.skew_ms;
+        self.chaos().tell(|| {
+            let again = if received > 1 { format!(", delivery {received}") } else { String::new() };
+            let skewed = if skew_ms != 0 { format!(", its clock {skew_ms} ms off") } else { String::new() };
+            format!("{} hears {}{again}{skewed}", message.function, message.what)
+        });
+        let handled = Box::pin(async move { function.deliver(&body, received).await });
+        self.tasks.push(Task { worker, what: What::Delivery(message, false, handled) });
     }
 
     fn agent_round(&mut self) {
-        let drawn = self.chaos.below(self.hosts.len());
+        let drawn = self.chaos().below(self.hosts.len());
         self.round_of(drawn);
     }
 
-    fn round_of(&mut self, host: usize) {
-        let is_busy = |task: &Task| matches!(task, Task::Agent(busy, _) if *busy == host);
+    pub(super) fn round_of(&mut self, host: usize) {
+        let is_busy = |task: &Task| matches!(task.what, What::Agent(busy, _) if busy == host);
+        let is_gone = self.chaos().in_any_window(Kind::PlaneGone);
         if self.tasks.iter().any(is_busy) {
             return;
         }
-        let round = self.hosts[host].clone().round(self.router.clone(), self.chaos.clone());
-        self.tasks.push(Task::Agent(host, Box::pin(round)));
+        let router = if is_gone { Router::new() } else { self.router.clone() };
+        let round = self.hosts[host].clone().round(router, self.stage.chaos.clone());
+        self.begin("agent", What::Agent(host, Box::pin(round)));
     }
 
-    /// A user launches, launches again with the same token, or asks something of an instance,
-    /// whether it may be asked of it now or not.
-    fn ask_something(&mut self) {
-        let launch = self.chaos.below(LAUNCHES);
-        let Some(id) = self.launched().get(&launch).cloned() else { return self.launch(launch) };
-        let path = format!("/v1/instances/{id}");
-        match self.chaos.below(20) {
-            0..=2 => self.launch(launch),
-            3..=4 => self.client(Method::DELETE, path, None, None),
-            5..=10 => self.client(Method::POST, format!("{path}/stop"), None, None),
-            11..=17 => self.client(Method::POST, format!("{path}/start"), None, None),
-            _ => self.client(Method::POST, format!("{path}/reboot"), None, None),
+    /// A process dies, or takes so long that another one gets its message as well.
+    fn strike_a_worker(&mut self) {
+        if self.tasks.is_empty() {
+            return;
         }
-    }
-
-    /// An agent is killed and started again; or a host is gone, and its operator says so; or a new
-    /// machine takes its place, once the operator's word was taken and nothing is left of the old
-    /// one. An operator says one thing after the other.
-    fn trouble_a_host(&mut self) {
-        let host = self.chaos.below(HOSTS);
-        let machine = self.hosts[host].clone();
-        self.tasks.retain(|task| !matches!(task, Task::Agent(busy, _) if *busy == host));
-        let life = machine.machine().life;
-        match life {
-            Life::Alive if self.chaos.draws(3) => {
-                machine.machine().die();
-                self.say_of(host, "dead");
+        let drawn = self.chaos().below(self.tasks.len());
+        let worker = self.tasks[drawn].worker;
+        let chaos = &self.stage.chaos;
+        match &mut self.tasks[drawn].what {
+            What::Delivery(message, has_another, _) => {
+                let name = message.function;
+                if !*has_another && chaos.strikes_at(Kind::TwoWorkers, 3, name) {
+                    *has_another = true;
+                    self.stage.bus.give_back(message.clone(), true);
+                    return;
+                }
+                if !chaos.strikes_at(Kind::Crash, 1, name) {
+                    return;
+                }
+                let when = match (worker.committed, worker.published) {
+                    (_, true) => "crash after publishing",
+                    (true, false) => "crash between commit and publishing",
+                    (false, false) => "crash before any effect",
+                };
+                chaos.count(when, name);
+                let is_done = planted(Mutant::AcknowledgeBeforePublish) && worker.committed;
+                if !*has_another && !is_done {
+                    self.stage.bus.give_back(message.clone(), self.is_fast);
+                }
             }
-            Life::Alive => machine.machine().restart_agent(),
-            Life::Gone => self.say_of(host, "dead"),
-            Life::SaidDead => self.say_of(host, "active"),
+            What::Agent(..) if chaos.strikes_at(Kind::AgentRestarts, 1, "agent") => {}
+            What::Client(_) | What::Operator(..)
+                if chaos.strikes_at(Kind::ApiDies, 1, worker.name) => {}
+            What::Sweep(_) if chaos.strikes_at(Kind::Crash, 1, "sweeper") => {}
+            _ => return,
+        }
+        drop(self.tasks.swap_remove(drawn));
+    }
+
+    /// The whole plane dies: what is under way ends where it is. What users asked for and was not
+    /// answered is not among it: nobody would ask again.
+    pub(super) fn plane_dies(&mut self) {
+        let asks = |task: &Task| matches!(task.what, What::Client(_) | What::Operator(..));
+        if self.tasks.iter().any(asks) {
+            return;
+        }
+        self.chaos().struck(Kind::PlaneGone, "plane");
+        self.chaos().open_window(Kind::PlaneGone, "plane", 3_600_000);
+        for task in std::mem::take(&mut self.tasks) {
+            if let What::Delivery(message, false, _) = task.what {
+                self.stage.bus.give_back(message, self.is_fast);
+            }
         }
     }
 
-    /// An operator's word on a host, unless it is waiting for an answer to another one.
-    fn say_of(&mut self, host: usize, state: &'static str) {
-        if self.tasks.iter().any(|task| matches!(task, Task::Operator(busy, _) if *busy == host)) {
+    /// What an operator says of a host, unless it is waiting for an answer to another word.
+    pub(super) fn say_of(&mut self, host: usize, state: &'static str) {
+        let is_busy = |task: &Task| matches!(task.what, What::Operator(busy, _) if busy == host);
+        if self.tasks.iter().any(is_busy) {
             return;
         }
         let (router, path) = (self.router.clone(), format!("/v1/hosts/host-{host}"));
-        let machine = self.hosts[host].clone();
+        let (machine, chaos) = (self.hosts[host].clone(), self.stage.chaos.clone());
         let said = async move {
-            let (status, _) =
-                send(&router, Method::PUT, &path, Some(json!({ "state": state }))).await;
+            let body = Some(json!({ "state": state }));
+            let (status, _) = send(&router, Method::PUT, &path, body, None).await;
+            chaos.tell(|| format!("the operator says that {} is {state}: {status}", machine.id));
             if status == 200 {
                 let life = if state == "dead" { Life::SaidDead } else { Life::Alive };
                 machine.machine().life = life;
             }
         };
-        self.tasks.push(Task::Operator(host, Box::pin(said)));
+        self.begin("operator", What::Operator(host, Box::pin(said)));
     }
 
-    fn launch(&mut self, number: usize) {
-        let body = json!({
-            "instance_type": "t3.micro",
-            "client_token": format!("token-{number}"),
-        });
-        self.client(Method::POST, "/v1/instances".to_owned(), Some(body), Some(number));
-    }
-
-    fn client(&mut self, method: Method, path: String, body: Option<Value>, launch: Option<usize>) {
-        let (router, ids) = (self.router.clone(), self.ids.clone());
-        let request = async move {
-            // Whoever is told that it may not have been done asks again.
-            let (status, value) = loop {
-                let answer = send(&router, method.clone(), &path, body.clone()).await;
-                if answer.0 < 500 {
-                    break answer;
-                }
-            };
-            let (202, Some(launch)) = (status, launch) else { return };
-            let id = value["instances"][0]["instance_id"].as_str().expect("an id").to_owned();
-            let before = ids.lock().expect("no panic").insert(launch, id.clone());
-            assert!(before.is_none_or(|before| before == id), "one token, two instances");
-        };
-        self.tasks.push(Task::Client(Box::pin(request)));
-    }
-
-    /// A process dies: whatever it was about to do is not done. Its message is delivered again; a
-    /// user's request is not, so that the api dies only where losses are expected.
-    fn kill_any(&mut self) {
-        if self.tasks.is_empty() {
-            return;
-        }
-        let drawn = self.chaos.below(self.tasks.len());
-        let is_request = matches!(self.tasks[drawn], Task::Client(_) | Task::Operator(..));
-        if is_request && !self.trouble.losses {
-            return;
-        }
-        match self.tasks.swap_remove(drawn) {
-            Task::Delivery(message, _) => self.bus.give_back(message),
-            Task::Agent(..) | Task::Operator(..) | Task::Client(_) | Task::Sweep(_) => {}
-        }
-    }
-
-    /// Everything that is under way ends, in any order, until nothing is left to do.
-    fn settle(&mut self) {
-        loop {
-            while self.bus.waiting() > 0 {
-                self.deliver(false);
-                self.finish_some();
-            }
-            while !self.tasks.is_empty() {
-                self.poll_any();
-                self.look();
-            }
-            if self.bus.waiting() == 0 && self.bus.redrive_all() == 0 {
-                return;
-            }
-        }
-    }
-
-    fn finish_some(&mut self) {
-        for _ in 0..4 {
-            self.poll_any();
-            self.look();
-        }
-    }
-
-    fn look(&mut self) {
-        self.steps += 1;
-        if self.chaos.writes() != self.checked {
-            self.checked = self.chaos.writes();
-            self.checker.check(&self.store, &self.hosts);
-        }
-    }
-
-    /// Until every instance runs or is terminated. Without losses the sweeper has no part in it.
-    fn come_to_rest(&mut self) {
-        for round in 0..ROUNDS_MAX {
-            for host in 0..HOSTS {
-                if self.hosts[host].machine().life != Life::Alive {
-                    self.say_of(host, "dead");
-                }
-            }
-            self.settle();
-            for host in 0..HOSTS {
-                self.round_of(host);
-            }
-            self.settle();
-            if unsettled(&self.store).is_empty() && self.bus.waiting() == 0 {
-                return;
-            }
-            // What waits for a host's deadline needs time to pass.
-            self.chaos.pass(self.trouble.deadline_ms / 4);
-            if self.trouble.losses && round % 4 == 3 {
-                self.chaos.pass(NUDGE_MS);
-                let ports = self.ports.clone();
-                let sweep = async move {
-                    eventplane_sweeper::sweep(&ports).await.map_or(0, |swept| swept.nudged)
-                };
-                self.tasks.push(Task::Sweep(Box::pin(sweep)));
-            }
-        }
-        panic!("not at rest after {ROUNDS_MAX} rounds: {:#?}", unsettled(&self.store));
+    /// The ids that were answered, by the number of their launch.
+    pub(super) fn launched(&self) -> BTreeMap<usize, String> {
+        self.ids.lock().expect("no panic").clone()
     }
 }
 
 /// Runs one thing alone to its end.
-fn drive<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn drive<T>(future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     let mut context = Context::from_waker(Waker::noop());
     loop {
