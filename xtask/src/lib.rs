@@ -6,6 +6,7 @@ pub mod events;
 pub mod lambda;
 pub mod python;
 pub mod registry;
+pub mod sim;
 pub mod template;
 pub mod test;
 

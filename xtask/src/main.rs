@@ -28,6 +28,8 @@ enum Task {
     E2e(e2e::Options),
     /// Runs histories of the whole plane over simulated doors
     Sim(sim::Options),
+    /// Plants bugs, and prints in which history each is found
+    Mutants(sim::Options),
     /// Prints how fast the plane is, and what that costs
     Bench(bench::Options),
     /// The server that the bench measures
@@ -52,7 +54,8 @@ fn run(task: Task) -> Result<()> {
         Task::Template(options) => template::check(&options),
         Task::BuildLambda(options) => lambda::build(&options),
         Task::E2e(options) => e2e::run_all(options),
-        Task::Sim(options) => sim::run(&options),
+        Task::Sim(options) => sim::run(&[], &options),
+        Task::Mutants(options) => sim::run(&["--mutants"], &options),
         Task::Bench(options) if cfg!(debug_assertions) => bench::run_optimized(&options),
         // One thread for the clients: the cores are the server's.
         Task::Bench(options) => {

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::process::Command;
 
 /// Histories of the whole plane over simulated doors: `--help` tells the options.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(disable_help_flag = true)]
 pub struct Options {
     /// Its own options
@@ -14,24 +14,21 @@ pub struct Options {
     pub rest: Vec<OsString>,
 }
 
-/// Runs it.
+/// Runs it with these arguments and its own. It is built so that bugs can be planted, also where
+/// none are: one build does for both.
 ///
 /// # Errors
 /// When it cannot be built, or a history fails.
-pub fn run(options: &Options) -> Result<()> {
-    run_with(&options.rest)
-}
-
-/// Runs it with these options. It is built so that bugs can be planted, also where none are: one
-/// build does for both.
-///
-/// # Errors
-/// As [`run`].
-pub(crate) fn run_with(rest: &[OsString]) -> Result<()> {
+pub fn run(arguments: &[&str], options: &Options) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.args(["run", "--quiet", "--locked", "--profile", "sim"]);
     cargo.args(["--package", "eventplane-tests", "--bin", "sim", "--features", "mutants"]);
-    let status = cargo.arg("--").args(rest).current_dir(crate::workspace()).status();
+    let status = cargo
+        .arg("--")
+        .args(arguments)
+        .args(&options.rest)
+        .current_dir(crate::workspace())
+        .status();
     ensure!(status.context("cargo could not be started")?.success(), "the simulation failed");
     Ok(())
 }

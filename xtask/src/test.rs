@@ -1,7 +1,7 @@
 //! `cargo xtask test`: all that has to hold before a change lands.
 
 use crate::python::run;
-use crate::{e2e, template};
+use crate::{e2e, sim, template};
 use anyhow::{Context, Result};
 use std::process::Command;
 use std::time::Instant;
@@ -9,6 +9,9 @@ use std::time::Instant;
 /// The tests of all crates. The command is built as it is for AWS, whose parts have tests too.
 const TESTS: &[&str] =
     &["test", "--workspace", "--features", "eventplane/aws", "--locked", "--quiet"];
+
+/// How many histories of each profile: enough that each kind of trouble has to have struck.
+const SEEDS: &str = "500";
 
 /// Runs all of it, the first that fails ends it; says what took how long.
 ///
@@ -19,6 +22,10 @@ pub fn run_all() -> Result<()> {
     let say = |what: &str| eprintln!("\n-- {what} ({} s)", begun.elapsed().as_secs());
     say("the tests of all crates");
     run(Command::new("cargo").args(TESTS).current_dir(crate::workspace()))?;
+    say("histories from seeds");
+    sim::run(&["--seeds", SEEDS], &sim::Options::default()).context("cargo xtask sim")?;
+    say("planted bugs");
+    sim::run(&["--mutants", "--quick"], &sim::Options::default()).context("cargo xtask mutants")?;
     say("the template");
     template::check(&template::Options::default()).context("cargo xtask template")?;
     say("end to end");

@@ -8,6 +8,7 @@ use eventplane_engine::{
     Breaker, Breakers, DeadLetter, DeadLetters, Fault, Publisher, Waiter, Watching,
 };
 use eventplane_events::{Entry, envelope};
+use eventplane_local::bus::Router;
 use eventplane_local::wiring::Wiring;
 use serde_json::Value;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,14 +55,21 @@ struct Inboxes {
 
 pub(crate) struct SimBus {
     wiring: Wiring,
+    router: Router,
     functions: Vec<&'static str>,
+    /// The function of each inbox of the wiring.
+    inbox_of: Vec<Option<&'static str>>,
     chaos: Arc<Chaos>,
     inboxes: Mutex<Inboxes>,
 }
 
 impl SimBus {
     pub(crate) fn new(chaos: Arc<Chaos>, functions: Vec<&'static str>) -> Self {
-        SimBus { wiring: Wiring::built_in(), functions, chaos, inboxes: Mutex::default() }
+        let wiring = Wiring::built_in();
+        let router = Router::new(&wiring);
+        let named = |name: &str| functions.iter().copied().find(|other| *other == name);
+        let inbox_of = wiring.inboxes.iter().map(|inbox| named(&inbox.function)).collect();
+        SimBus { wiring, router, functions, inbox_of, chaos, inboxes: Mutex::default() }
     }
 
     /// Forgets all.
@@ -78,26 +86,23 @@ impl SimBus {
         self.inboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The functions that hear an event.
-    fn hearers(&self, event: &str) -> Vec<&'static str> {
-        let value: Value = serde_json::from_str(event).expect("an envelope is JSON");
-        let named = |name: &str| self.functions.iter().copied().find(|other| *other == name);
-        self.wiring.hearers(&value).filter_map(named).collect()
-    }
-
     fn put(&self, entry: &Entry) {
         let chaos = &self.chaos;
         let bytes = entry.detail.len() + entry.detail_type.len() + entry.source.len();
         assert!(bytes < ENTRY_BYTES_MAX, "{} has {bytes} bytes", entry.detail_type);
-        let mut event = envelope(entry, "b", "2026-01-01T00:00:00Z");
-        if chaos.worker().is_later || chaos.strikes(Kind::UnknownField, UNKNOWN_ONE_IN) {
-            event = with_unknown_fields(&event);
-        }
+        let is_later = chaos.worker().is_later || chaos.strikes(Kind::UnknownField, UNKNOWN_ONE_IN);
+        let seal = || -> Arc<str> {
+            let event = envelope(entry, "b", "2026-01-01T00:00:00Z");
+            if is_later { with_unknown_fields(&event).into() } else { event.into() }
+        };
         let what: Arc<str> = if chaos.tells() { told(entry).into() } else { "".into() };
         let name = chaos.worker().name;
         chaos.tell(|| format!("  {name} publishes {what}"));
-        let body: Arc<str> = event.into();
-        for function in self.hearers(&body) {
+        if entry.detail_type == "InstanceWithdrawn" {
+            chaos.count(REASON, reason_of(entry));
+        }
+        let Some((body, inboxes)) = self.router.route(entry, seal) else { return };
+        for function in inboxes.into_iter().filter_map(|inbox| self.inbox_of[inbox]) {
             let (body, what) = (body.clone(), what.clone());
             let (received, visible_at, is_poison) = (0, 0, false);
             self.send(Message { function, body, what, received, visible_at, is_poison });
@@ -138,8 +143,7 @@ impl SimBus {
         let drawn = chaos.of_kind(Kind::Poison, self.functions.len());
         let function = self.functions[drawn];
         let of_a_loop = r#"{"detail-type":"InstanceRequested","detail":{"metadata":{"schemaversion":"1.0","id":"e","type":"InstanceRequested","time":1,"source":"eventplane.api","subject":"i-00000000000000001","correlationid":"c","tenant":"default","generation":1,"deadline":1,"hop":33},"data":{}}}"#;
-        let of_a_later_version =
-            r#"{"detail-type":"InstanceRequested","detail":{"metadata":{"schemaversion":"2.0"},"data":{}}}"#;
+        let of_a_later_version = r#"{"detail-type":"InstanceRequested","detail":{"metadata":{"schemaversion":"2.0"},"data":{}}}"#;
         let bodies = [of_a_loop, of_a_later_version, "not JSON", "{}"];
         let body: Arc<str> = bodies[chaos.of_kind(Kind::Poison, bodies.len())].into();
         let what = "what nobody can read".into();
@@ -167,9 +171,8 @@ impl SimBus {
         let is_there = |message: &Message| {
             message.visible_at <= now && !chaos.in_window(Kind::Throttled, message.function)
         };
-        let there: Vec<usize> = (0..inboxes.waiting.len())
-            .filter(|at| is_there(&inboxes.waiting[*at]))
-            .collect();
+        let there: Vec<usize> =
+            (0..inboxes.waiting.len()).filter(|at| is_there(&inboxes.waiting[*at])).collect();
         let last = there.last()?;
         let at = match chaos.may(Kind::Reversed) {
             true => *last,
@@ -239,7 +242,8 @@ impl SimBus {
             inboxes.waiting.push(message.clone());
             // What a replay puts onto the bus is heard by no step.
             let replayed = message.body.replacen('{', r#"{"replay-name":"yesterday","#, 1);
-            let hearers = self.hearers(&replayed);
+            let replayed = serde_json::from_str(&replayed).expect("an envelope is JSON");
+            let hearers: Vec<&str> = self.wiring.hearers(&replayed).collect();
             assert!(hearers.is_empty(), "{hearers:?} hear the replayed {}", message.what);
         }
         archive.len()
@@ -249,6 +253,15 @@ impl SimBus {
     pub(crate) fn archived(&self) -> Vec<Arc<str>> {
         self.inboxes().archive.iter().map(|message| message.body.clone()).collect()
     }
+}
+
+/// What is counted of how generations end.
+pub(crate) const REASON: &str = "reason";
+
+/// The code of the reason that an event gives.
+fn reason_of(entry: &Entry) -> &str {
+    let after = entry.detail.split_once(r#""code":""#).map_or("", |(_, after)| after);
+    after.split('"').next().unwrap_or_default()
 }
 
 /// An event for people.

@@ -253,7 +253,11 @@ impl Checker {
             record.progress.state.is_moving() || record.nudge_at.is_some() || !is_shown
         };
         let told = |(partition, seen): (&String, &Seen)| {
-            format!("{partition}: {:?}, {:?}", seen.record.as_ref().map(|one| &one.progress), seen.request)
+            format!(
+                "{partition}: {:?}, {:?}",
+                seen.record.as_ref().map(|one| &one.progress),
+                seen.request
+            )
         };
         self.instances.iter().filter(unsettled).map(told).collect()
     }
@@ -292,7 +296,8 @@ impl Checker {
     /// Panics unless every item that was read is as it stands: a check that looks at changes alone
     /// must not miss one.
     pub(crate) fn has_missed_nothing(&self, data: &Data) {
-        let records = data.items.keys().filter(|key| key.table == "instances" && key.sort == "record");
+        let records =
+            data.items.keys().filter(|key| key.table == "instances" && key.sort == "record");
         assert_eq!(records.count(), self.records().count(), "records");
     }
 }

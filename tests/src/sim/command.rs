@@ -1,8 +1,8 @@
 //! The command: many histories on all cores, or one that is told line by line.
 
 use super::fault::{Kind, Kinds, PROFILES, Profile};
-use super::rest::History;
 use super::mutants::find_all;
+use super::rest::History;
 use super::setup::Setup;
 use super::shrink::shrink;
 use super::totals::Totals;
@@ -48,6 +48,9 @@ pub struct Options {
     /// Plant each bug in turn, and print in which history of each profile it is found first
     #[arg(long, conflicts_with_all = ["seed", "mutant"])]
     pub mutants: bool,
+    /// With `--mutants`: leave a bug as soon as one profile has found it
+    #[arg(long, requires = "mutants")]
+    pub quick: bool,
     /// How many at a time; as many as there are cores if it is not said
     #[arg(long)]
     pub threads: Option<usize>,

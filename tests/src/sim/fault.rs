@@ -62,7 +62,11 @@ pub const KINDS: [(Kind, &str, &str); 39] = [
     (Burst, "burst", "an event is delivered 2 to 100 times, also at once"),
     (Reversed, "reversed", "the newest message comes first"),
     (Late, "late", "a copy of an event comes 24 hours late"),
-    (Storm, "storm", "all that was ever delivered comes again, when all runs and when all has ended"),
+    (
+        Storm,
+        "storm",
+        "all that was ever delivered comes again, when all runs and when all has ended",
+    ),
     (Crash, "crash", "a worker dies before its effect, after it, or after it has published"),
     (TwoWorkers, "two-workers", "a worker takes too long: another one has its message as well"),
     (Refused, "refused", "a call fails, and says that nothing was done"),

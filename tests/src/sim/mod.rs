@@ -28,7 +28,7 @@ pub use chaos::{Chaos, Counts};
 #[cfg(feature = "mutants")]
 pub use command::{Options, command};
 pub use fault::{KINDS, Kind, Kinds, PROFILES, Profile};
-pub use rest::{History, REASON};
+pub use rest::History;
 pub use setup::Setup;
 pub use store::SimStore;
 pub use world::Stage;

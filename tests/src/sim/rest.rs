@@ -8,7 +8,7 @@ use super::world::{HOSTS, Stage, What, World, drive};
 use axum::http::Method;
 use eventplane_domain::State;
 use eventplane_instances::Record;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// How many rounds of everything it may take until all has come to rest.
 const ROUNDS_MAX: usize = 60;
@@ -89,7 +89,6 @@ impl Stage {
         world.yesterday_comes_again();
         world.checker.nothing_is_held();
         world.checker.has_missed_nothing(&self.store.data());
-        world.reasons();
         History {
             steps: world.steps,
             commits: self.chaos.writes(),
@@ -257,9 +256,8 @@ impl World<'_> {
 
     fn running_with_a_role(&self) -> Vec<(eventplane_domain::Tenant, Record)> {
         let records = self.checker.records().map(|(_, record)| record.clone());
-        let runs = |record: &Record| {
-            record.progress.state == State::Running && record.spec.role.is_some()
-        };
+        let runs =
+            |record: &Record| record.progress.state == State::Running && record.spec.role.is_some();
         records.filter(runs).map(|record| (record.tenant.clone(), record)).collect()
     }
 
@@ -284,20 +282,4 @@ impl World<'_> {
     fn count(&self, state: State) -> usize {
         self.checker.records().filter(|(_, one)| one.progress.state == state).count()
     }
-
-    /// Counts why instances ended.
-    fn reasons(&self) {
-        let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
-        for (_, record) in self.checker.records() {
-            if let Some(reason) = &record.reason {
-                *reasons.entry(reason.code.clone()).or_default() += 1;
-            }
-        }
-        for (reason, times) in reasons {
-            (0..times).for_each(|_| self.chaos().count(REASON, reason.clone()));
-        }
-    }
 }
-
-/// What reasons are counted as.
-pub const REASON: &str = "reason";

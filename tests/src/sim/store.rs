@@ -276,9 +276,9 @@ impl Store for SimStore {
             table.indexes.iter().find(|index| index.name == name)
         });
         let shown = |sort: &str, key: &Key| match index {
-            Some(index) => Item::new()
-                .with(index.partition, query.partition.as_str())
-                .with(index.sort, sort),
+            Some(index) => {
+                Item::new().with(index.partition, query.partition.as_str()).with(index.sort, sort)
+            }
             None => data.items[key].clone(),
         };
         let items = found.iter().map(|(_, sort, key)| ((*key).clone(), shown(sort, key))).collect();

@@ -1,9 +1,10 @@
 //! What many histories came to, and whether all has happened in them that should have: a generator
 //! that no longer makes a kind of trouble proves nothing.
 
+use super::bus::REASON;
 use super::chaos::Counts;
 use super::fault::{KINDS, Kind, Kinds, Profile};
-use super::rest::{History, REASON};
+use super::rest::History;
 use eventplane_domain::code;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -26,8 +27,7 @@ const REASONS: [&str; 7] = [
     code::USER_SHUTDOWN,
     code::INSTANCE_SHUTDOWN,
 ];
-const FUNCTIONS: [&str; 6] =
-    ["capacity", "handoff", "instances", "network", "security", "storage"];
+const FUNCTIONS: [&str; 6] = ["capacity", "handoff", "instances", "network", "security", "storage"];
 
 /// What histories came to.
 #[derive(Debug, Clone, Default)]
@@ -75,7 +75,11 @@ impl Totals {
     pub(crate) fn close(&mut self, took: Duration) {
         self.took = took;
         if self.histories >= ENOUGH {
-            self.expected = self.profiles.iter().flat_map(|one| one.kinds().iter()).fold(self.expected, Kinds::with);
+            self.expected = self
+                .profiles
+                .iter()
+                .flat_map(|one| one.kinds().iter())
+                .fold(self.expected, Kinds::with);
         }
     }
 
@@ -130,8 +134,7 @@ impl Totals {
         };
         let places = |what: &str| {
             let at = self.counts.iter().filter(|((name, _), _)| *name == what);
-            let at: Vec<String> =
-                at.map(|((_, at), times)| format!("{at} {times}")).collect();
+            let at: Vec<String> = at.map(|((_, at), times)| format!("{at} {times}")).collect();
             format!(" ({})", at.join(", "))
         };
         for (kind, name, about) in KINDS {
@@ -143,7 +146,7 @@ impl Totals {
         }
         for ((what, reason), times) in &self.counts {
             if *what == REASON {
-                let _ = writeln!(table, "{times:>10}  instances: {reason}");
+                let _ = writeln!(table, "{times:>10}  generations that ended: {reason}");
             }
         }
         table

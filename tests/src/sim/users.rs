@@ -29,7 +29,10 @@ impl World<'_> {
     pub(super) fn ask_something(&mut self) {
         let launch = self.chaos().below(self.setup.launches);
         let Some(id) = self.launched().get(&launch).cloned() else {
-            return if self.asks(launch, "launch") { self.launch(launch) } else { () };
+            if self.asks(launch, "launch") {
+                self.launch(launch);
+            }
+            return;
         };
         let path = format!("/v1/instances/{id}");
         if self.chaos().may(Kind::Mistakes) && self.chaos().of_kind(Kind::Mistakes, 6) == 0 {
@@ -209,7 +212,8 @@ impl World<'_> {
             false => 1 + self.chaos().below(SHORT_MS) as i64,
         };
         let target = self.target_of(kind);
-        if matches!(kind, Kind::Throttled | Kind::HostSilent | Kind::LateIndex | Kind::SweeperDown) {
+        if matches!(kind, Kind::Throttled | Kind::HostSilent | Kind::LateIndex | Kind::SweeperDown)
+        {
             self.chaos().struck(kind, &target);
         }
         self.chaos().open_window(kind, &target, for_ms);

@@ -115,7 +115,11 @@ impl Stage {
                 breakers: bus.clone(),
                 archive: None,
                 master: master.clone(),
-                options: Options { launch_deadline_ms, tenant_of_request: true, ..Options::default() },
+                options: Options {
+                    launch_deadline_ms,
+                    tenant_of_request: true,
+                    ..Options::default()
+                },
                 limits: Limits::off(),
             })
         };
@@ -357,7 +361,8 @@ impl World<'_> {
         let skew_ms = worker.skew_ms;
         self.chaos().tell(|| {
             let again = if received > 1 { format!(", delivery {received}") } else { String::new() };
-            let skewed = if skew_ms != 0 { format!(", its clock {skew_ms} ms off") } else { String::new() };
+            let skewed =
+                if skew_ms != 0 { format!(", its clock {skew_ms} ms off") } else { String::new() };
             format!("{} hears {}{again}{skewed}", message.function, message.what)
         });
         let handled = Box::pin(async move { function.deliver(&body, received).await });

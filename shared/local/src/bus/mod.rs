@@ -23,6 +23,7 @@ mod tests;
 
 pub use letters::DEAD_LETTERS;
 pub use options::{BusOptions, BusStats, FunctionStats};
+pub use route::Router;
 
 use crate::archive::LocalArchive;
 use crate::wiring::Wiring;
@@ -34,7 +35,7 @@ use eventplane_store::Store;
 use fair::tenant_of;
 use letters::Letters;
 use queue::{Message, Pending, Queue};
-use route::Router;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::task::JoinHandle;

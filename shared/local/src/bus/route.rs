@@ -14,7 +14,7 @@ const OF_KIND: [&str; 7] =
 const KINDS_MAX: usize = 1024;
 
 /// The rules, with the routes found so far.
-pub(super) struct Router {
+pub struct Router {
     /// Each with its function's place among the inboxes.
     rules: Vec<(Rule, usize)>,
     /// By detail type and source.
@@ -31,7 +31,9 @@ struct Route {
 }
 
 impl Router {
-    pub(super) fn new(wiring: &Wiring) -> Self {
+    /// The routes of this wiring.
+    #[must_use]
+    pub fn new(wiring: &Wiring) -> Self {
         let place = |rule: &Rule| {
             let mut inboxes = wiring.inboxes.iter();
             inboxes.position(|inbox| inbox.function == rule.function)
@@ -40,9 +42,9 @@ impl Router {
         Router { rules: rules.collect(), routes: RwLock::default() }
     }
 
-    /// The inboxes that `entry` goes to, once for each rule that matches, with the message for
-    /// them; `seal` puts the entry into its envelope, and is not called for what nobody hears.
-    pub(super) fn route(
+    /// The places in the wiring of the inboxes that `entry` goes to, once for each rule that matches,
+    /// with the message for them; `seal` puts the entry into its envelope, and is not called for what nobody hears.
+    pub fn route(
         &self,
         entry: &Entry,
         seal: impl FnOnce() -> Arc<str>,
