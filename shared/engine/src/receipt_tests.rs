@@ -167,6 +167,7 @@ fn a_give_back_leaves_nothing_and_answers_also_when_nothing_was_held() {
             assert_eq!(decision.events, [Emit { data, generation, deadline: DEADLINE }]);
         }
     }
+    assert_eq!(KEPT_MS, 2_592_000_000, "30 days");
     let kept = Item::new().with("zone", "a");
     let ends = event(1, withdrawn(Outcome::Stop));
     let before = receipt(&taken(1));
