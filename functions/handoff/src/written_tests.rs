@@ -95,3 +95,19 @@ fn the_assignment_is_read_where_it_may_be_changed_and_nowhere_else() {
         }
     }
 }
+
+#[test]
+fn a_generation_begins_only_after_the_one_before_is_withdrawn() {
+    let joining = Facts { receipt: Some(joined(&[0])), ..none() };
+    check("while one joins", joining, 2, join(0), 5, (0, &[]));
+    check("while a host has one", at(receipt(1, HandedOff, None)), 2, requested(), LATE, (0, &[]));
+}
+
+#[test]
+fn a_nudge_of_what_a_dead_host_was_offered_says_that_it_may_have_run() {
+    let unseen = Facts { host_is_dead: true, ..on_host(HandedOff, None, false) };
+    for (facts, has_run) in [(on_dead_host(HandedOff, None), true), (unseen, false)] {
+        let ended = withdrawn_by(&decide(&event(1, requested()), &facts, Millis(5)));
+        assert_eq!((ended.outcome, ended.has_run), (Replace, has_run));
+    }
+}
