@@ -476,3 +476,21 @@ fn a_receipt_of_room_reads_back() {
     assert_eq!(not_again(Some(&receipt), 2), [id("i"), id("h")]);
     assert_eq!(not_again(Some(&receipt), 1), [id("h")]);
 }
+
+/// Two hosts of one shard are counted in the same directory, which a transaction may write once.
+#[test]
+fn what_two_hosts_change_in_one_directory_is_added_up() {
+    let directory = || crate::host::directory_key("a", "-", 1);
+    let host = |name: &str| crate::host::host_key(&id(name));
+    let update = |key, updates: &[(&str, i64)]| {
+        Write::update(key, updates.iter().map(|(name, n)| Update::add(*name, *n)).collect())
+    };
+    let taking =
+        vec![update(host("h-1"), &[("free", -2)]), update(directory(), &[("c3", -1), ("c2", 1)])];
+    let giving =
+        vec![update(host("h-2"), &[("free", 2)]), update(directory(), &[("c2", -3), ("c4", 1)])];
+    let both = update(directory(), &[("c3", -1), ("c2", -2), ("c4", 1)]);
+    let right =
+        vec![update(host("h-1"), &[("free", -2)]), both, update(host("h-2"), &[("free", 2)])];
+    assert_eq!(together(taking, giving), right);
+}

@@ -464,3 +464,6 @@ fn a_reboot_is_ordered_once_of_the_host_that_has_the_instance() {
     check("going", on_host(Withdrawing, Some(Stop), true), 1, reboot(1), 5, (0, &[]));
     check("unknown", none(), 1, reboot(1), 5, (0, &[]));
 }
+
+#[path = "written_tests.rs"]
+mod written;

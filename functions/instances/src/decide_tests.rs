@@ -268,3 +268,62 @@ fn a_stop_outlives_the_new_placement_that_it_meets_on_its_way() {
         Decision::nothing()
     );
 }
+
+#[test]
+fn what_the_user_wants_is_read_where_it_counts_and_the_token_where_the_instance_ends() {
+    let reason = || Reason::new("Client.UserInitiatedShutdown", "asked");
+    let start = Data::InstanceStartRequested(InstanceStartRequested { reason: reason() });
+    let stop = Data::InstanceStopRequested(TerminationRequested { reason: reason() });
+    for (data, reads) in [
+        (start, true),
+        (stop, true),
+        (withdrawn(Outcome::Replace), true),
+        (withdrawn(Outcome::Stop), false),
+        (withdrawn(Outcome::Terminate), false),
+        (running(), false),
+    ] {
+        let event = event(1, data);
+        assert_eq!(reads_the_request(&event), reads, "{}", event.data.name());
+    }
+    let mut ending = after(&record(), &event(1, withdrawn(Outcome::Terminate))).0;
+    for data in [Data::NetworkReleased, Data::CapacityReleased, Data::SecurityRevoked] {
+        assert_eq!(ends(&ending, &event(1, back(data))), None);
+        ending = after(&ending, &event(1, back(data))).0;
+    }
+    let last = event(1, back(Data::VolumeReleased));
+    assert_eq!(ends(&ending, &last), Some(("token", "r-1")));
+    assert_eq!(ends(&Record { token: None, ..ending }, &last), None);
+}
+
+#[test]
+fn a_token_expires_so_long_after_its_instance_has_ended() {
+    let mut ended = record();
+    assert_eq!(token_expiry(&ended), None);
+    ended.ended_at = Some(NOW);
+    let write = token_expiry(&ended).expect("it has a token");
+    let at_s = (NOW.0 + TOKEN_KEPT_MS) / 1000;
+    assert_eq!(write.action, Action::Update(vec![Update::set("expires_at", at_s)]));
+    assert_eq!(write.conditions, [Condition::equals(RESERVATION, "r-1")]);
+}
+
+#[test]
+fn a_new_placement_is_looked_at_no_later_than_its_deadline() {
+    let this = Instances { launch_deadline_ms: 10_000, ending_deadline_ms: ENDING_DEADLINE_MS };
+    let facts = Facts { record: Some(record()), request: None, token_stands: true };
+    let decision = decide(&this, &event(1, withdrawn(Outcome::Replace)), &facts, NOW);
+    let Action::Put(item) = &decision.writes[0].action else { panic!("a record") };
+    let next = Record::read(item).expect("a record");
+    assert_eq!((next.deadline, next.nudge_at), (NOW.plus(10_000), Some(NOW.plus(10_001))));
+}
+
+#[test]
+fn only_the_word_on_the_generation_before_is_answered_with_the_next() {
+    let third = {
+        let (second, _) = after(&record(), &event(1, withdrawn(Outcome::Replace)));
+        after(&second, &event(2, withdrawn(Outcome::Replace))).0
+    };
+    assert_eq!((third.progress.generation, third.replaced), (3, 2));
+    let again = |generation| hear(Some(&third), &event(generation, withdrawn(Outcome::Replace)));
+    assert_eq!(again(1), Decision::nothing());
+    assert_eq!(again(2).events.len(), 1);
+}

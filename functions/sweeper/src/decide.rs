@@ -100,3 +100,7 @@ impl Open {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -31,7 +31,7 @@ fn spec() -> LaunchSpec {
     }
 }
 
-fn record(n: u64, state: State) -> Record {
+pub(crate) fn record(n: u64, state: State) -> Record {
     let id = InstanceId::new(Millis(1), n);
     let mut record = Record::requested(Tenant::local(), id, spec(), Millis(0), Millis(60_000));
     record.progress.state = state;
@@ -44,7 +44,7 @@ fn record(n: u64, state: State) -> Record {
     record
 }
 
-fn request(wants: Want, generation: u32) -> Request {
+pub(crate) fn request(wants: Want, generation: u32) -> Request {
     let reason = Reason::new("Client.UserInitiatedShutdown", "asked");
     let asked = Asked { wants, generation, at: Millis(0), reason };
     Request { asked: Some(asked), reboots: 1, ..Request::default() }

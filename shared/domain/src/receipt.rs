@@ -145,6 +145,7 @@ mod tests {
             (Some((1, Taken)), back(1), GiveBack),
             (Some((1, Refused)), back(1), GiveBack),
             (Some((1, Taken)), back(2), GiveBack),
+            (Some((1, GivenBack)), back(2), GiveBack),
             (Some((2, Taken)), Ask::GiveBackForGood, GiveBack),
             (Some((1, GivenBack)), Ask::GiveBackForGood, GiveBack),
             // generations

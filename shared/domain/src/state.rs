@@ -288,6 +288,29 @@ mod tests {
     }
 
     #[test]
+    fn a_report_makes_it_running_and_a_new_placement_pending_again() {
+        let ran = after([Heard::Running { generation: 1 }]);
+        assert_eq!((ran.state, ran.generation), (State::Running, 1));
+        let replaced = Heard::Withdrawn { generation: 1, outcome: Outcome::Replace };
+        let next = hear(ran, replaced).expect("it changes");
+        assert_eq!((next.state, next.generation), (State::Pending, 2));
+        assert_eq!(next.withdrawn, None, "the newest generation is not withdrawn");
+    }
+
+    #[test]
+    fn nothing_is_heard_of_what_has_ended() {
+        let ends = Heard::Withdrawn { generation: 1, outcome: Outcome::Terminate };
+        let back = STEPS.map(|step| Heard::Returned { step, generation: 1, for_good: true });
+        let ended = after([ends].into_iter().chain(back));
+        assert_eq!(ended.state, State::Terminated);
+        let room = Heard::Returned { step: Step::Capacity, generation: 2, for_good: false };
+        let others = [room, Heard::Running { generation: 1 }];
+        for heard in [ends].into_iter().chain(back).chain(others) {
+            assert_eq!(hear(ended, heard), None, "{heard:?}");
+        }
+    }
+
+    #[test]
     fn three_give_backs_do_not_end_it() {
         let end = after(
             STEPS[..3]

@@ -28,3 +28,25 @@ impl Dice {
         ((u128::from(self.draw()) * n) >> 64) as usize
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Source: the reference implementation (Vigna, `splitmix64.c`) with the seed 0.
+    #[test]
+    fn the_stream_is_that_of_splitmix64() {
+        let mut dice = Dice::new(0);
+        let right = [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f];
+        assert_eq!([dice.draw(), dice.draw(), dice.draw()], right);
+    }
+
+    #[test]
+    fn every_number_below_is_drawn_about_as_often() {
+        let mut dice = Dice::new(1);
+        let mut drawn = [0; 6];
+        (0..6_000).for_each(|_| drawn[dice.below(6)] += 1);
+        assert!(drawn.iter().all(|times| (800..1_200).contains(times)), "{drawn:?}");
+        assert_eq!((dice.below(0), dice.below(1)), (0, 0));
+    }
+}

@@ -11,6 +11,8 @@ mod metric;
 mod ports;
 mod receipt;
 mod run;
+#[cfg(test)]
+mod samples;
 mod shadow;
 mod stamp;
 mod system;

@@ -258,3 +258,7 @@ pub trait Watching: Send {
     /// completed.
     async fn changed(&mut self);
 }
+
+#[cfg(test)]
+#[path = "ports_tests.rs"]
+mod tests;

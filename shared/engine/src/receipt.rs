@@ -320,3 +320,7 @@ fn failed(event: &Event, step: Step, reason: Reason) -> Emit {
     };
     Emit::of(event, Data::LaunchFailed(LaunchFailed { step, reason, has_run }))
 }
+
+#[cfg(test)]
+#[path = "receipt_tests.rs"]
+mod tests;

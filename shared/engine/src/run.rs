@@ -241,3 +241,7 @@ impl<S: Step> Handler for Function<S> {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -71,6 +71,14 @@ mod tests {
     }
 
     #[test]
+    fn chance_does_not_end_however_little_is_asked_for_at_once() {
+        let chance = OsChance::default();
+        let mut drawn = [0; 2 * DRAWN_BYTES];
+        drawn.chunks_mut(1).for_each(|one| chance.fill(one));
+        assert!(drawn.chunks(32).all(|part| part.iter().any(|byte| *byte != 0)));
+    }
+
+    #[test]
     fn a_long_secret_is_filled_to_its_end() {
         let mut secret = vec![0; DRAWN_BYTES + 64];
         OsChance::default().fill(&mut secret);
