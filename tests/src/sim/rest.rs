@@ -15,6 +15,8 @@ const ROUNDS_MAX: usize = 60;
 /// How often the sweeper sweeps, and longer than it waits before it nudges, in milliseconds.
 pub(super) const SWEEP_EVERY_MS: i64 = 60_000;
 const NUDGE_MS: i64 = 31_000;
+/// How often dead letters are delivered again at rest, where nothing fails.
+const REDRIVES_MAX: usize = 4;
 /// The longest that is waited for one thing, in milliseconds: what comes a day late is not waited
 /// for.
 pub(super) const LONGEST_MS: i64 = 4 * 3_600_000;
@@ -137,7 +139,7 @@ impl World<'_> {
 
     /// Everything that is under way ends, in any order, until nothing is left to do.
     fn settle(&mut self) {
-        loop {
+        for _ in 0..REDRIVES_MAX {
             loop {
                 self.deliver();
                 (0..4).for_each(|_| self.poll_one());
@@ -156,6 +158,7 @@ impl World<'_> {
                 return;
             }
         }
+        panic!("dead letters again after {REDRIVES_MAX} redrives, and without trouble");
     }
 
     /// Whoever waits for time gets it.
