@@ -74,7 +74,7 @@ struct Local {
 }
 
 /// A host's memory.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Host {
     revision: u64,
     local: BTreeMap<InstanceKey, Local>,

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod e2e;
 pub mod events;
 pub mod lambda;
+pub mod model;
 pub mod python;
 pub mod registry;
 pub mod sim;

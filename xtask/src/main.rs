@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use tokio::runtime::Builder;
-use xtask::{bench, e2e, events, lambda, sim, template, test};
+use xtask::{bench, e2e, events, lambda, model, sim, template, test};
 
 /// The tasks of the workspace.
 #[derive(Parser)]
@@ -30,6 +30,9 @@ enum Task {
     Sim(sim::Options),
     /// Plants bugs, and prints in which history each is found
     Mutants(sim::Options),
+    /// Explores the protocol's model: every state that can be reached
+    #[command(disable_help_flag = true)]
+    Model(model::Options),
     /// Prints how fast the plane is, and what that costs
     Bench(bench::Options),
     /// The server that the bench measures
@@ -56,6 +59,7 @@ fn run(task: Task) -> Result<()> {
         Task::E2e(options) => e2e::run_all(options),
         Task::Sim(options) => sim::run(&[], &options),
         Task::Mutants(options) => sim::run(&["--mutants"], &options),
+        Task::Model(options) => model::explore(&options),
         Task::Bench(options) if cfg!(debug_assertions) => bench::run_optimized(&options),
         // One thread for the clients: the cores are the server's.
         Task::Bench(options) => {

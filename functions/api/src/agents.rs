@@ -12,7 +12,7 @@ use eventplane_events::{Data, Entry, InstanceHalted, InstanceRunning};
 use eventplane_handoff::{
     Assignment, AssignmentBody, WantedSet, assignment_key, host_partition, offer_write,
 };
-use eventplane_instances::{Record, look_at_running, record_key};
+use eventplane_instances::{Record, look_at_let_go, record_key};
 use eventplane_store::{Item, Key, TRANSACTION_WRITES_MAX, TransactError, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -253,8 +253,9 @@ async fn report(
     }
     for (promise, known) in report.let_go.iter().zip(gone) {
         let Some(entry) = has_let_go(&api, &id, promise, known) else { continue };
-        if known.assignment.as_ref().is_some_and(|assignment| !assignment.withdrawing) {
-            watch(&api, &promise.tenant, &promise.instance_id).await?;
+        if let Some(of) = known.assignment.as_ref().filter(|assignment| !assignment.withdrawing) {
+            let (store, now) = (&*api.ports.store, api.ports.clock.now());
+            look_at_let_go(store, &of.tenant, &of.instance, of.generation, now).await?;
         }
         entries.push(entry);
     }
@@ -337,15 +338,6 @@ fn has_let_go(api: &Api, host: &HostId, promise: &LetGo, known: &Known) -> Optio
     let data = Data::InstanceHalted(InstanceHalted { host: host.to_string(), reason, has_run });
     let emit = Emit { data, generation: promise.generation, deadline: assignment.deadline };
     is_news.then(|| fresh(api, &promise.tenant, &promise.instance_id, emit))
-}
-
-/// Writes down, before it is published, that an instance's host has let it go unasked: if the
-/// messages of it are lost, the sweeper asks again.
-async fn watch(api: &Api, tenant: &Tenant, id: &InstanceId) -> Result<(), Fault> {
-    let write = look_at_running(tenant, id, api.ports.clock.now());
-    // Not written where it does not run by its record, or is looked at already.
-    api.ports.store.try_transact(vec![write]).await?;
-    Ok(())
 }
 
 fn fresh(api: &Api, tenant: &Tenant, subject: &InstanceId, emit: Emit) -> Entry {

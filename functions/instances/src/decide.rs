@@ -91,7 +91,11 @@ pub(crate) fn decide(this: &Instances, event: &Event, facts: &Facts, now: Millis
             State::Pending => first_nudge(now, after.deadline),
             _ => now.plus(NUDGE_AFTER_MS),
         };
-        after.nudge_at = progress.state.is_moving().then_some(moment);
+        // What its host has let go already is looked at once it counts as running.
+        let is_looked_at =
+            progress.state.is_moving() || (progress.state == State::Running && record.is_let_go);
+        after.nudge_at = is_looked_at.then_some(moment);
+        after.is_let_go = false;
         after.nudges = 0;
         let is_ending = matches!(progress.state, State::Stopping | State::ShuttingDown);
         after.due = is_ending.then_some(now.plus(this.ending_deadline_ms));

@@ -103,6 +103,16 @@ fn a_launch_that_runs_is_nudged_no_more() {
 }
 
 #[test]
+fn a_launch_that_its_host_let_go_before_it_was_heard_to_run_is_looked_at() {
+    let let_go = Record { is_let_go: true, ..record() };
+    let (now, _) = after(&let_go, &event(1, running()));
+    assert_eq!((now.progress.state, now.is_let_go), (State::Running, false));
+    assert_eq!(now.nudge_at, Some(NOW.plus(NUDGE_AFTER_MS)));
+    let (next, _) = after(&let_go, &event(1, withdrawn(Outcome::Replace)));
+    assert_eq!((next.progress.generation, next.is_let_go), (2, false));
+}
+
+#[test]
 fn what_no_record_is_of_is_never_written() {
     assert_eq!(hear(None, &event(1, running())), Decision::nothing());
     assert_eq!(hear(None, &event(1, withdrawn(Outcome::Terminate))), Decision::nothing());

@@ -12,7 +12,7 @@ pub mod tenants;
 pub use decide::{ENDING_DEADLINE_MS, Facts, Instances};
 pub use mode::{Standing, mode_key};
 pub use nudge::{
-    NUDGE_AFTER_MS, OPEN_SHARDS, late_since, look_at_running, move_nudge, nudge_at, nudge_wait_ms,
+    NUDGE_AFTER_MS, OPEN_SHARDS, late_since, look_at_let_go, move_nudge, nudge_at, nudge_wait_ms,
     nudges, open_partition,
 };
 pub use quota::{Counted, Quotas, Usage, count_write, quota_key, uncount_write};

@@ -1,9 +1,9 @@
 //! When the sweeper looks at an instance: the moment that records and requests carry, and the index
 //! of those moments.
 
-use crate::record::{STATE, record_key};
+use crate::record::{GENERATION, LET_GO, STATE, record_key};
 use eventplane_domain::{InstanceId, Millis, Mutant, State, Tenant, planted};
-use eventplane_store::{Condition, Item, ItemExt, Key, Update, Write};
+use eventplane_store::{Condition, Item, ItemExt, Key, Store, StoreFault, Update, Write};
 
 /// The attribute of records and requests that says when the sweeper is to look at them.
 pub(crate) const NUDGE_AT: &str = "nudge_at";
@@ -70,17 +70,37 @@ pub fn move_nudge(key: Key, due: Millis, next: Option<(Millis, Millis)>) -> Writ
     Write::update(key, updates).when_all(conditions)
 }
 
-/// Lets the sweeper look at a running instance whose host has let it go: before that is published,
-/// so that it is heard also if every message of it is lost. Fails while it looks already.
-#[must_use]
-pub fn look_at_running(tenant: &Tenant, id: &InstanceId, now: Millis) -> Write {
-    let updates = vec![
+/// Lets the sweeper look at an instance whose host has let this generation of it go unasked: to be
+/// called before that is published, so that it is heard also if every message of it is lost. What
+/// does not run yet by its record is looked at once it does: that it began may be heard later than
+/// that it ended.
+///
+/// # Errors
+/// A fault of the store.
+pub async fn look_at_let_go(
+    store: &dyn Store,
+    tenant: &Tenant,
+    id: &InstanceId,
+    generation: u32,
+    now: Millis,
+) -> Result<(), StoreFault> {
+    let write = |state: State, updates| {
+        Write::update(record_key(tenant, id), updates)
+            .when(Condition::equals(STATE, state.name()))
+            .when(Condition::equals(GENERATION, i64::from(generation)))
+    };
+    let mark = write(State::Pending, vec![Update::set(LET_GO, true)]);
+    let look = vec![
         Update::set("open", open_partition(shard_of(id))),
         Update::set(NUDGE_AT, nudge_sort(now.plus(NUDGE_AFTER_MS))),
     ];
-    Write::update(record_key(tenant, id), updates)
-        .when(Condition::equals(STATE, State::Running.name()))
-        .when(Condition::absent(NUDGE_AT))
+    let look = write(State::Running, look).when(Condition::absent(NUDGE_AT));
+    // In this order: what is no longer pending when it is tried runs when it is tried again. Neither
+    // is written where the instance ends, or is looked at already.
+    if !store.try_transact(vec![mark]).await? {
+        store.try_transact(vec![look]).await?;
+    }
+    Ok(())
 }
 
 /// One of the partitions of [`OPEN`](crate::OPEN).

@@ -81,6 +81,8 @@ pub struct Record {
     pub ended_at: Option<Millis>,
     /// When the sweeper is to look at it: while it is moving.
     pub nudge_at: Option<Millis>,
+    /// Whether its host has let the newest generation go before the record shows that it runs.
+    pub is_let_go: bool,
     /// Whether the tenant's counter has it, which gives it back when it is terminated: so that quotas
     /// may come and go meanwhile.
     pub is_counted: bool,
@@ -88,6 +90,7 @@ pub struct Record {
 
 pub(crate) const GENERATION: &str = "gen";
 pub(crate) const STATE: &str = "state";
+pub(crate) const LET_GO: &str = "let_go";
 const WITHDRAWN: &str = "withdrawn";
 const RETURNED: &str = "returned";
 const ROOM_RETURNED: &str = "room";
@@ -122,6 +125,7 @@ impl Record {
             running_at: None,
             ended_at: None,
             nudge_at: Some(first_nudge(created, deadline)),
+            is_let_go: false,
             is_counted: false,
         }
     }
@@ -143,11 +147,12 @@ impl Record {
     #[must_use]
     pub fn replace(&self, before: &Record) -> Write {
         let (old, item) = (before.item(), self.item());
-        let unchanged = [STATE, GENERATION, WITHDRAWN, RETURNED, ROOM_RETURNED, REBOOTS, NUDGE_AT]
-            .map(|name| match old.get(name) {
-                Some(value) => Condition::equals(name, value.clone()),
-                None => Condition::absent(name),
-            });
+        let names =
+            [STATE, GENERATION, WITHDRAWN, RETURNED, ROOM_RETURNED, REBOOTS, NUDGE_AT, LET_GO];
+        let unchanged = names.map(|name| match old.get(name) {
+            Some(value) => Condition::equals(name, value.clone()),
+            None => Condition::absent(name),
+        });
         Write::put(record_key(&self.tenant, &self.id), item).when_all(unchanged)
     }
 
@@ -178,6 +183,7 @@ impl Record {
             .with_some(NUDGES, some_above_0(self.nudges))
             .with_some("running_at", ms(self.running_at))
             .with_some("ended_at", ms(self.ended_at))
+            .with_some(LET_GO, self.is_let_go.then_some(true))
             .with_some("counted", self.is_counted.then_some(true))
             .with_some("open", self.nudge_at.map(|_| open_partition(shard_of(&self.id))))
             .with_some(NUDGE_AT, self.nudge_at.map(nudge_sort))
@@ -230,6 +236,7 @@ fn parse(item: &Item) -> Option<Record> {
         running_at: moment("running_at"),
         ended_at: moment("ended_at"),
         nudge_at: nudge_at(item),
+        is_let_go: item.is_true(LET_GO),
         is_counted: item.is_true("counted"),
     })
 }

@@ -7,7 +7,7 @@ use eventplane_domain::{HostId, Reason, code};
 use eventplane_engine::{Emit, Fault, Origin, Ports, metric, stamp};
 use eventplane_events::{Data, Entry, InstanceHalted};
 use eventplane_handoff::{WantedSet, dead_write};
-use eventplane_instances::look_at_running;
+use eventplane_instances::look_at_let_go;
 use tracing::warn;
 
 /// Looks at which hosts are silent, and does what follows.
@@ -79,10 +79,10 @@ pub async fn halt_all(
     id: &HostId,
     wanted: &WantedSet,
 ) -> Result<(), Fault> {
-    for assignment in wanted.assignments.iter().filter(|one| one.offered && !one.withdrawing) {
+    for one in wanted.assignments.iter().filter(|one| one.offered && !one.withdrawing) {
         // If the messages of it are lost, the sweeper asks again.
-        let look = look_at_running(&assignment.tenant, &assignment.instance, ports.clock.now());
-        ports.store.try_transact(vec![look]).await?;
+        let (store, now) = (&*ports.store, ports.clock.now());
+        look_at_let_go(store, &one.tenant, &one.instance, one.generation, now).await?;
     }
     let halted = |assignment: &eventplane_handoff::Assignment| -> Entry {
         let message = format!("the host {id} was declared dead");

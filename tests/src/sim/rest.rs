@@ -12,8 +12,7 @@ use std::collections::BTreeSet;
 
 /// How many rounds of everything it may take until all has come to rest.
 const ROUNDS_MAX: usize = 60;
-/// How often the sweeper sweeps, and longer than it waits before it nudges, in milliseconds.
-pub(super) const SWEEP_EVERY_MS: i64 = 60_000;
+/// Longer than the sweeper waits before it nudges, in milliseconds.
 const NUDGE_MS: i64 = 31_000;
 /// How often dead letters are delivered again at rest, where nothing fails.
 const REDRIVES_MAX: usize = 4;
@@ -113,12 +112,14 @@ impl Stage {
 }
 
 impl World<'_> {
-    pub(super) fn sweep_if_due(&mut self) {
-        let now = self.chaos().moment();
-        if !self.setup.has_sweeper() || now < self.next_sweep {
+    pub(super) fn sweep_now_and_then(&mut self) {
+        if !self.setup.has_sweeper() {
             return;
         }
-        self.next_sweep = now + SWEEP_EVERY_MS;
+        // Until something is late, or not: it sweeps whenever its minute has come.
+        if self.chaos().draws(3) {
+            self.chaos().pass(NUDGE_MS);
+        }
         if self.chaos().in_any_window(Kind::SweeperDown) {
             return;
         }

@@ -25,11 +25,16 @@ const SETUP: u64 = 0x5e7_0b5e_ed5e_7095;
 
 impl Setup {
     /// The setup of this seed: two to four launches, or as many as are wanted. With overload there
-    /// are four times as many.
+    /// are four times as many, and twice as many where all comes again.
     #[must_use]
     pub fn of(profile: Profile, seed: u64, launches: Option<usize>) -> Setup {
         let mut dice = Dice::new(seed ^ SETUP);
-        let many = if profile == Profile::D { 4 } else { 1 };
+        let many = match profile {
+            Profile::D => 4,
+            // More than there is room for, so that there are refusals to come again.
+            Profile::E => 2,
+            _ => 1,
+        };
         let launches = launches.unwrap_or(many * (2 + dice.below(3)));
         let kinds = profile.kinds();
         let kinds = match profile {

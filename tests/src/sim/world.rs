@@ -5,7 +5,7 @@ use super::chaos::{Chaos, Counts, Worker};
 use super::check::Checker;
 use super::fault::Kind;
 use super::host::{Life, SimHost, send};
-use super::rest::{LONGEST_MS, SWEEP_EVERY_MS};
+use super::rest::LONGEST_MS;
 use super::setup::Setup;
 use super::store::{Data, SimStore};
 use axum::Router;
@@ -83,7 +83,6 @@ pub(super) struct World<'s> {
     pub(super) asks_once: bool,
     /// What they have asked for: which launch, and what of it.
     pub(super) asked: BTreeSet<(usize, &'static str)>,
-    pub(super) next_sweep: i64,
     pub(super) steps: u64,
     pub(super) nudges: usize,
 }
@@ -184,7 +183,6 @@ impl Stage {
             is_fast: !setup.seed.is_multiple_of(3),
             asks_once: setup.seed.is_multiple_of(2),
             asked: BTreeSet::new(),
-            next_sweep: self.chaos.moment() + SWEEP_EVERY_MS,
             steps: 0,
             nudges: 0,
         }
@@ -218,7 +216,7 @@ impl World<'_> {
             89..=92 => self.ask_something(),
             93..=94 => self.strike_a_worker(),
             95 if self.chaos().draws(3) => self.trouble_something(),
-            96 => self.sweep_if_due(),
+            96 => self.sweep_now_and_then(),
             97 if self.chaos().draws(12) => self.wait_for_something(LONGEST_MS),
             _ => self.pass_a_moment(),
         }

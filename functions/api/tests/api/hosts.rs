@@ -169,6 +169,28 @@ async fn what_a_host_lets_go_by_itself_is_told_with_its_reason() {
 }
 
 #[tokio::test]
+async fn what_ended_before_it_was_heard_to_run_is_looked_at_once_it_counts_as_running() {
+    for is_declared_dead in [false, true] {
+        let world = World::new().await;
+        let id = handed_off(&world).await;
+        assignments(&world, "").await;
+        report(&world, &runs(&id)).await;
+        let running = world.published();
+        if is_declared_dead {
+            world.put(HOST, &json!({"state": "dead"})).await.with(200);
+        } else {
+            report(&world, &let_go(&id, 1)).await;
+        }
+        // The promise is lost, and what was said before it comes late.
+        assert_eq!(world.published_names(), ["InstanceHalted"]);
+        world.hear(instances(), &running).await;
+        let record = world.record(&id).await;
+        assert_eq!(record.progress.state, State::Running);
+        assert!(record.nudge_at.is_some(), "the sweeper asks how it ended: {record:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_word_that_a_host_is_dead_ends_what_it_had_and_is_taken_back() {
     let world = World::new().await;
     let id = handed_off(&world).await;
