@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use tokio::runtime::Builder;
-use xtask::{bench, e2e, events, lambda, template, test};
+use xtask::{bench, e2e, events, kill, lambda, template, test};
 
 /// The tasks of the workspace.
 #[derive(Parser)]
@@ -26,6 +26,8 @@ enum Task {
     BuildLambda(lambda::Options),
     /// Deploys the template with the real functions on an emulator of AWS, and uses it
     E2e(e2e::Options),
+    /// Kills the real plane again and again under load, and damages its files
+    Kill(kill::Options),
     /// Prints how fast the plane is, and what that costs
     Bench(bench::Options),
     /// The server that the bench measures
@@ -50,6 +52,7 @@ fn run(task: Task) -> Result<()> {
         Task::Template(options) => template::check(&options),
         Task::BuildLambda(options) => lambda::build(&options),
         Task::E2e(options) => e2e::run_all(options),
+        Task::Kill(options) => kill::run_all(options),
         Task::Bench(options) if cfg!(debug_assertions) => bench::run_optimized(&options),
         // One thread for the clients: the cores are the server's.
         Task::Bench(options) => {
