@@ -11,6 +11,9 @@ pub struct Options {
     /// How many kills
     #[arg(long, default_value_t = 100)]
     pub times: usize,
+    /// How often the files are damaged
+    #[arg(long, default_value_t = 40)]
+    pub damages: usize,
     /// What their moments, the load, and what is damaged are drawn from
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -30,6 +33,8 @@ pub fn run_all(options: Options) -> Result<()> {
     let mut kill = cargo(&["run", "--release", "--locked", "--package", "eventplane-tests"]);
     kill.args(["--bin", "kill", "--", "--binary"]);
     kill.arg(crate::workspace().join("target/release/eventplane"));
-    kill.args(["--times", &options.times.to_string(), "--seed", &options.seed.to_string()]);
+    let Options { times, damages, seed } = options;
+    kill.args(["--times", &times.to_string(), "--damages", &damages.to_string()]);
+    kill.args(["--seed", &seed.to_string()]);
     run(&mut kill)
 }

@@ -167,7 +167,7 @@ fn an_acknowledged_start_holds_unless_there_is_no_room() {
         }
         stopped
     };
-    let before = vec![show(10, State::Running, 1), stopped(20), started(40)];
+    let before = [show(10, State::Running, 1), stopped(20), started(40)];
     let after = |last| before.iter().cloned().chain([last]).collect();
     assert_eq!(broken(after(back(false))), []);
     assert_eq!(broken(after(back(true))), [Rule::Acknowledged]);
@@ -178,7 +178,7 @@ fn nothing_happens_that_nobody_asked_for() {
     assert_eq!(broken(vec![show(20, State::Stopped, 1)]), [Rule::Caused]);
     assert_eq!(broken(vec![show(20, State::Terminated, 1)]), [Rule::Caused]);
     assert_eq!(broken(vec![show(20, State::Running, 2)]), [Rule::Caused]);
-    let twice = vec![show(10, State::Running, 1), stopped(20), started(40), started(50)];
+    let twice = [show(10, State::Running, 1), stopped(20), started(40), started(50)];
     let third = twice.iter().cloned().chain([show(60, State::Running, 3)]).collect();
     assert_eq!(broken(third), [], "two starts, two generations");
     let third = vec![twice[0].clone(), stopped(20), started(40), show(60, State::Running, 3)];

@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod client;
+pub mod disk;
 pub mod history;
 pub mod process;
 pub mod run;

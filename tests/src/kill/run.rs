@@ -120,7 +120,11 @@ async fn start(binary: &Path, dir: &Path, totals: &mut Totals) -> (Up, Http) {
     (up, http)
 }
 
-async fn reach(up: &mut Up) -> Http {
+/// Waits until it is ready: the way to it.
+///
+/// # Panics
+/// When it does not start.
+pub async fn reach(up: &mut Up) -> Http {
     let endpoint = up.ready().await;
     let endpoint = endpoint.unwrap_or_else(|why| panic!("it does not start again: {why:?}"));
     Http::new(&endpoint).expect("an endpoint")
@@ -186,7 +190,10 @@ fn all_of(record: &Record) -> Vec<String> {
 }
 
 /// Waits until no instance moves, and the ledger balances.
-async fn settled(http: &Http) {
+///
+/// # Panics
+/// When that takes too long, or it does not balance.
+pub async fn settled(http: &Http) {
     let begun = Instant::now();
     for state in ["pending", "stopping", "shutting-down"] {
         while moves(http, state).await {
