@@ -245,8 +245,10 @@ fn sights<'h>(id: &str, calls: &[&'h Call]) -> Vec<Sight<'h>> {
             let (state, by_user) = (one.state, one.by_user);
             sights.push(Sight { call, state, generation: Some(one.generation), by_user });
         }
-        if let Got::Changed(_, state) = call.got {
-            sights.push(Sight { call, state, generation: None, by_user: true });
+        if let Got::Changed(before, state) = call.got {
+            // What it was already may have come of anything.
+            let by_user = before != state;
+            sights.push(Sight { call, state, generation: None, by_user });
         }
     }
     sights.sort_by_key(|sight| sight.call.begun);

@@ -186,6 +186,16 @@ fn nothing_happens_that_nobody_asked_for() {
 }
 
 #[test]
+fn a_launch_that_has_failed_may_be_terminated_once_more() {
+    let mut failed = show(20, State::Terminated, 1);
+    if let Got::Seen(seen) = &mut failed.got {
+        seen[0].by_user = false;
+    }
+    let again = ask(30, Verb::Terminate, Got::Changed(State::Terminated, State::Terminated));
+    assert_eq!(broken(vec![failed, again]), []);
+}
+
+#[test]
 fn an_answered_id_stays() {
     let missing = ask(20, Verb::Stop, refused(404, "InvalidInstanceID.NotFound"));
     assert_eq!(broken(vec![missing]), [Rule::Kept]);

@@ -2,9 +2,10 @@
 
 use super::check::judge;
 use super::client::{self, Record, send};
-use super::history::{Ask, Got, Verb};
+use super::history::{Ask, Call, Got, Verb};
 use super::process::Up;
 use eventplane_agent::{Http, Method};
+use eventplane_domain::State;
 use eventplane_engine::Dice;
 use serde_json::Value;
 use std::fmt;
@@ -22,7 +23,7 @@ const KILL_AFTER_MS: (usize, usize) = (5, 160);
 const KILL_STARTING_ONE_OF: usize = 5;
 const KILL_STARTING_MS: usize = 60;
 /// After so many kills all instances are listed, and the history is judged.
-const JUDGE_EVERY: usize = 50;
+const JUDGE_EVERY: usize = 25;
 /// How long it may take until all has come to rest.
 const REST: Duration = Duration::from_secs(120);
 /// How often it is looked whether it has.
@@ -41,6 +42,8 @@ pub struct Totals {
     pub lost: usize,
     /// Instances that were launched.
     pub instances: usize,
+    /// Those of them that did not run, since there was no room or no time.
+    pub refused: usize,
     /// The longest time from a start to `ready`.
     pub recovery: Duration,
     /// The time of the whole run.
@@ -49,13 +52,13 @@ pub struct Totals {
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { kills, starting, requests, lost, instances, .. } = self;
+        let Totals { kills, starting, requests, lost, instances, refused, .. } = self;
         let (recovery, took) = (self.recovery.as_millis(), self.took.as_secs_f64());
         let rate = *kills as f64 / took.max(f64::EPSILON);
         write!(
             f,
             "{kills} kills ({starting} of them during the start), {requests} requests, {lost} \
-             answers lost, {instances} instances, longest start {recovery} ms; {took:.0} s, \
+             answers lost, {instances} instances ({refused} of them refused), longest start {recovery} ms; {took:.0} s, \
              {rate:.1} kills a second"
         )
     }
@@ -107,8 +110,16 @@ pub async fn run(binary: &Path, dir: &Path, times: usize, seed: u64) -> Totals {
     totals.requests = calls.len();
     totals.lost = calls.iter().filter(|call| call.got == Got::Unknown).count();
     totals.instances = record.ids().len();
+    totals.refused = refused(&calls);
     totals.took = begun.elapsed();
     totals
+}
+
+/// How many instances the plane itself has ended, as the last list shows them.
+fn refused(calls: &[Call]) -> usize {
+    let list = calls.iter().rev().find(|call| call.ask == Ask::List);
+    let Some(Got::Seen(seen)) = list.map(|call| &call.got) else { return 0 };
+    seen.iter().filter(|one| one.state == State::Terminated && !one.by_user).count()
 }
 
 /// Starts a plane, and waits until it is ready.
