@@ -67,6 +67,16 @@ pub async fn fill(binary: &Path, dir: &Path) {
     let body: Value = answer.json().expect("JSON");
     assert_eq!((answer.status, &body["error"]["code"]), (503, &json!("ServiceUnavailable")));
     up.kill().await;
+    let mut up = Up::spawn(binary, dir, Some(&limit));
+    match up.ready().await {
+        Ok(_) => up.kill().await,
+        Err(NotReady { status, error }) => {
+            let code = status.and_then(|status| status.code());
+            assert!(code.is_some_and(|code| code != 0 && code != 101), "{status:?} {error}");
+            let says_why = error.contains("see to the disk") || error.contains("has room");
+            assert!(says_why && !error.contains("panicked"), "{error}");
+        }
+    }
     let mut up = Up::spawn(binary, dir, None);
     let http = reach(&mut up).await;
     for ask in record.unanswered() {
