@@ -157,7 +157,7 @@ impl<'h> Told<'h> {
     }
 
     /// One token has one label and one answer, whatever was lost in between; a token is refused for
-    /// other parameters, and only then.
+    /// other parameters, or when its instances have ended, and only then.
     fn tokens(&self, say: Say) {
         let mut of_token: BTreeMap<&str, Vec<(&str, &Call)>> = BTreeMap::new();
         for call in self.history {
@@ -167,36 +167,52 @@ impl<'h> Told<'h> {
         }
         for (token, calls) in of_token {
             let mut answers = BTreeSet::new();
+            for (_, call) in &calls {
+                let Got::Seen(answered) = &call.got else { continue };
+                answers.insert(answered.iter().map(|one| one.id.as_str()).collect::<Vec<_>>());
+                if answered.iter().all(|one| one.state == State::Terminated) {
+                    say(Rule::Token, format!("{token}: all have ended, and it is answered"));
+                }
+            }
+            let labels = calls.iter().filter(|(_, call)| matches!(call.got, Got::Seen(_)));
+            let labels: BTreeSet<&str> = labels.map(|(label, _)| *label).collect();
+            if answers.len() > 1 || labels.len() > 1 {
+                say(Rule::Token, format!("{token} of {labels:?} has several answers: {answers:?}"));
+            }
             for (label, call) in &calls {
-                match &call.got {
-                    Got::Seen(answered) => {
-                        let ids: Vec<&str> = answered.iter().map(|one| one.id.as_str()).collect();
-                        answers.insert((*label, ids));
-                        if answered.iter().all(|one| one.state == State::Terminated) {
-                            say(
-                                Rule::Token,
-                                format!("{token}: all have ended, and it is answered"),
-                            );
-                        }
+                let Got::Refused(_, code) = &call.got else { continue };
+                let was_used = |otherwise: bool| {
+                    let is = |(by, used): &(&str, &Call)| {
+                        (by != label) == otherwise
+                            && used.begun < call.ended
+                            && used.may_have_changed()
+                    };
+                    calls.iter().any(is)
+                };
+                match code.as_str() {
+                    "IdempotentParameterMismatch" if !was_used(true) => {
+                        say(Rule::Token, format!("{token} was refused, and never used otherwise"));
                     }
-                    Got::Refused(_, code) if code == "IdempotentParameterMismatch" => {
-                        let other = |(with, by): &&(&str, &Call)| {
-                            with != label && by.begun < call.ended && by.may_have_changed()
-                        };
-                        if !calls.iter().any(|one| other(&one)) {
-                            say(
-                                Rule::Token,
-                                format!("{token} was refused, and never used otherwise"),
-                            );
+                    "IdempotentInstanceTerminated" if !was_used(false) => {
+                        say(Rule::Token, format!("{token} has ended, and was never used"));
+                    }
+                    "IdempotentInstanceTerminated" => {
+                        for id in answers.iter().flatten().filter(|id| self.lives_after(id, call)) {
+                            say(Rule::Token, format!("{token} has ended, and {id} lives"));
                         }
                     }
                     _ => {}
                 }
             }
-            if answers.len() > 1 {
-                say(Rule::Token, format!("{token} has {} answers: {answers:?}", answers.len()));
-            }
         }
+    }
+
+    /// Whether anything shows the instance alive that was asked after `call` was answered.
+    fn lives_after(&self, id: &str, call: &Call) -> bool {
+        let calls = self.instances.get(id).map(Vec::as_slice).unwrap_or_default();
+        let sights = sights(id, calls);
+        let is_alive = |sight: &Sight| sight.state != State::Terminated;
+        sights.iter().any(|sight| call.is_before(sight.call) && is_alive(sight))
     }
 }
 

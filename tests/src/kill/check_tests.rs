@@ -238,6 +238,17 @@ fn a_token_has_one_answer() {
 }
 
 #[test]
+fn a_token_that_is_refused_since_all_have_ended_has_none_that_lives() {
+    let refuses =
+        || call(20, launch(Some("t"), "a", 1), refused(400, "IdempotentInstanceTerminated"));
+    assert_eq!(broken(vec![terminated(10), refuses(), show(30, State::Terminated, 1)]), []);
+    let ending = show(30, State::ShuttingDown, 1);
+    assert_eq!(broken(vec![terminated(10), refuses(), ending]), [Rule::Token]);
+    let never = call(20, launch(Some("u"), "u", 1), refused(400, "IdempotentInstanceTerminated"));
+    assert_eq!(broken(vec![never]), [Rule::Token]);
+}
+
+#[test]
 fn an_internal_error_is_no_answer() {
     assert_eq!(broken(vec![ask(20, Verb::Stop, refused(500, "InternalError"))]), [Rule::Answered]);
 }
