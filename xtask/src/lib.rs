@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod e2e;
 pub mod events;
+pub mod kill;
 pub mod lambda;
 pub mod model;
 pub mod python;

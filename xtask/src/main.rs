@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use tokio::runtime::Builder;
-use xtask::{bench, e2e, events, lambda, model, sim, template, test};
+use xtask::{bench, e2e, events, kill, lambda, model, sim, template, test};
 
 /// The tasks of the workspace.
 #[derive(Parser)]
@@ -33,6 +33,8 @@ enum Task {
     /// Explores the protocol's model: every state that can be reached
     #[command(disable_help_flag = true)]
     Model(model::Options),
+    /// Kills the real plane again and again under load, and damages its files
+    Kill(kill::Options),
     /// Prints how fast the plane is, and what that costs
     Bench(bench::Options),
     /// The server that the bench measures
@@ -60,6 +62,7 @@ fn run(task: Task) -> Result<()> {
         Task::Sim(options) => sim::run(&[], &options),
         Task::Mutants(options) => sim::run(&["--mutants"], &options),
         Task::Model(options) => model::explore(&options),
+        Task::Kill(options) => kill::run_all(options),
         Task::Bench(options) if cfg!(debug_assertions) => bench::run_optimized(&options),
         // One thread for the clients: the cores are the server's.
         Task::Bench(options) => {

@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod bus;
+pub mod data_dir;
 pub mod key_file;
 pub mod store;
 pub mod wiring;

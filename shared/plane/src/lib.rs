@@ -18,7 +18,7 @@ use eventplane_engine::{OsChance, SystemClock};
 use eventplane_keys::{LocalMasterKey, MasterKey};
 use eventplane_local::archive::LocalArchive;
 use eventplane_local::bus::{BusOptions, LocalBus};
-use eventplane_local::key_file::{self, KeyFileError};
+use eventplane_local::data_dir::{self, DataDirError};
 use eventplane_local::store::{EmbeddedStore, OpenError};
 use eventplane_local::wiring::Wiring;
 use eventplane_storage::PoolSizes;
@@ -92,12 +92,12 @@ pub enum StartError {
         "the data directory {0} cannot be used: {1}; it has to be a directory that can be written"
     )]
     DataDir(PathBuf, #[source] io::Error),
-    /// The store's file cannot be used.
+    /// The store in memory cannot be made.
     #[error(transparent)]
     Store(#[from] OpenError),
-    /// The key's file cannot be used.
+    /// What is kept in the data directory cannot be used.
     #[error(transparent)]
-    Key(#[from] KeyFileError),
+    Kept(#[from] DataDirError),
     /// The simulated hosts' memory cannot be used.
     #[error(transparent)]
     Hosts(#[from] JournalError),
@@ -156,7 +156,7 @@ impl Plane {
         functions: impl FnOnce(&Ports, &Arc<dyn MasterKey>) -> Vec<Arc<dyn Handler>>,
     ) -> Result<Plane, StartError> {
         let chance: Arc<dyn Chance> = Arc::new(OsChance::default());
-        let (store, master) = open(&options, &chance)?;
+        let (store, master) = open(&options, &chance).await?;
         let bus =
             LocalBus::new(Wiring::built_in(), store.clone(), clock.clone(), options.bus.clone());
         let archive = archive(&options)?;
@@ -246,7 +246,7 @@ impl Plane {
     }
 }
 
-fn open(
+async fn open(
     options: &PlaneOptions,
     chance: &Arc<dyn Chance>,
 ) -> Result<(Arc<EmbeddedStore>, Arc<dyn MasterKey>), StartError> {
@@ -260,8 +260,7 @@ fn open(
         Some(dir) => {
             std::fs::create_dir_all(dir)
                 .map_err(|error| StartError::DataDir(dir.clone(), error))?;
-            let store = EmbeddedStore::open(dir.join("eventplane.redb"), TABLES)?;
-            let master = key_file::open_or_create(&dir.join("master.key"), chance)?;
+            let (store, master) = data_dir::open(dir, TABLES, chance).await?;
             Ok((Arc::new(store), Arc::new(master)))
         }
     }

@@ -91,6 +91,12 @@ impl Emulator {
         &self.endpoint
     }
 
+    /// Its process, whose children are the functions.
+    #[must_use]
+    pub(super) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it and its functions have said.
     #[must_use]
     pub(super) fn log(&self) -> &Path {

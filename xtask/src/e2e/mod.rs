@@ -6,6 +6,7 @@
 
 mod breaker;
 mod emulator;
+mod kills;
 mod scenarios;
 mod site;
 mod tap;
@@ -28,7 +29,7 @@ const INBOXES: [&str; 6] = ["Capacity", "Network", "Storage", "Security", "Hando
 type Scenario = fn(&Site, &Tap) -> Result<()>;
 
 /// All scenarios, in their order.
-const SCENARIOS: [(&str, Scenario); 11] = [
+const SCENARIOS: [(&str, Scenario); 12] = [
     ("launches to running, and terminates", scenarios::launches_and_terminates),
     ("stops, starts, reboots and protects", scenarios::stops_starts_and_protects),
     ("refuses what does not fit, and undoes it", scenarios::refuses_what_does_not_fit),
@@ -37,6 +38,7 @@ const SCENARIOS: [(&str, Scenario); 11] = [
     ("behind an open breaker events wait", breaker::events_wait),
     ("poison in a batch fails alone", scenarios::poison_fails_alone),
     ("terminates in mid-launch", scenarios::terminates_in_mid_launch),
+    ("functions are killed in mid-launch", kills::functions_are_killed),
     ("a replay reaches the shadow alone", scenarios::a_replay_reaches_the_shadow_alone),
     ("nothing is left", scenarios::nothing_is_left),
     ("the data outlives the stack", scenarios::data_outlives_the_stack),

@@ -9,9 +9,11 @@ use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many bytes a segment has at most, and how many there are: 64 MiB in all.
+/// How many bytes a segment has at most, and all of them together.
 pub(super) const SEGMENT_BYTES_MAX: u64 = 8 * 1024 * 1024;
-pub(super) const SEGMENTS_MAX: usize = 8;
+pub(super) const BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How many there are at most: every process begins one, however little the one before has written.
+pub(super) const SEGMENTS_MAX: usize = 512;
 /// What the names of segments end with; before it stands a number that grows.
 const SUFFIX: &str = ".jsonl";
 /// How a line ends.
@@ -80,9 +82,14 @@ impl Segments {
                 file => break file?,
             }
         };
-        let surplus = (numbers.len() + 1).saturating_sub(SEGMENTS_MAX);
-        for oldest in &numbers[..surplus] {
-            fs::remove_file(self.path(*oldest))?;
+        // The newest that fit beside a full new one stay.
+        let (mut bytes, mut stay) = (SEGMENT_BYTES_MAX, 1);
+        for number in numbers.iter().rev() {
+            bytes += fs::metadata(self.path(*number))?.len();
+            stay += 1;
+            if bytes > BYTES_MAX || stay > SEGMENTS_MAX {
+                fs::remove_file(self.path(*number))?;
+            }
         }
         Ok(Open { file: BufWriter::with_capacity(BUFFER_BYTES, file), bytes: 0, buffered: 0 })
     }

@@ -1,6 +1,6 @@
 //! What is kept, for how long, and that nobody waits for it.
 
-use super::segments::{SEGMENT_BYTES_MAX, SEGMENTS_MAX};
+use super::segments::{BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENTS_MAX};
 use super::*;
 use eventplane_events::{Entry, envelope};
 use serde_json::json;
@@ -69,7 +69,7 @@ fn the_oldest_segments_go() {
     let dir = tempfile::tempdir().unwrap();
     let mut segments = Segments::open(dir.path()).unwrap();
     let large = message("InstanceRequested", id(1).as_str(), 1024 * 1024);
-    let many = i64::try_from(SEGMENTS_MAX as u64 * SEGMENT_BYTES_MAX / (1024 * 1024)).unwrap() + 20;
+    let many = i64::try_from(BYTES_MAX / (1024 * 1024)).unwrap() + 20;
     for at in 0..many {
         segments.write(Millis(at), &large).unwrap();
     }
@@ -77,13 +77,29 @@ fn the_oldest_segments_go() {
     let sizes =
         fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().metadata().unwrap().len());
     let sizes: Vec<u64> = sizes.collect();
-    assert_eq!(sizes.len(), SEGMENTS_MAX);
+    let bytes: u64 = sizes.iter().sum();
+    assert!((BYTES_MAX / 2..=BYTES_MAX).contains(&bytes), "{sizes:?}");
     assert!(sizes.iter().all(|bytes| *bytes <= SEGMENT_BYTES_MAX), "{sizes:?}");
     let mut kept = Vec::new();
     segments.read(|at, _| kept.push(at.0)).unwrap();
     let newest = Vec::from_iter(kept[0]..many);
     assert_eq!(kept, newest, "what is left is the newest, without a gap");
     assert!(kept[0] > 0);
+}
+
+#[test]
+fn every_start_begins_a_segment_and_costs_no_earlier_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = message("InstanceRequested", id(1).as_str(), 100);
+    let starts = SEGMENTS_MAX + 5;
+    for at in 0..starts {
+        let mut segments = Segments::open(dir.path()).unwrap();
+        segments.write(Millis(i64::try_from(at).unwrap()), &small).unwrap();
+        segments.flush(&AtomicU64::new(0));
+    }
+    let mut kept = Vec::new();
+    Segments::open(dir.path()).unwrap().read(|at, _| kept.push(at.0)).unwrap();
+    assert_eq!(kept, Vec::from_iter(5..i64::try_from(starts).unwrap()), "the newest of them");
 }
 
 #[test]

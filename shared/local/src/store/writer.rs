@@ -114,7 +114,10 @@ impl Writer<'_> {
                      see to the disk, then start again"
                 );
                 self.broken = Some(StoreFault::new(FaultKind::Unavailable, reason));
-                let message = format!("a commit failed and may have been done: {error}");
+                let message = format!(
+                    "a commit failed and may have been done ({error}): see to the disk, then start \
+                     again"
+                );
                 Err(StoreFault::new(FaultKind::OutcomeUnknown, message))
             }
         }
