@@ -2,5 +2,6 @@
 //! share: a plane to talk to, its books, and the simulation.
 
 pub mod books;
+pub mod chain;
 pub mod sim;
 pub mod site;

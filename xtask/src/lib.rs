@@ -1,6 +1,7 @@
 //! Tasks of the workspace: what is generated, and what has to hold before a change lands.
 
 pub mod bench;
+pub mod chain;
 pub mod e2e;
 pub mod events;
 pub mod lambda;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use tokio::runtime::Builder;
-use xtask::{bench, e2e, events, lambda, template, test};
+use xtask::{bench, chain, e2e, events, lambda, template, test};
 
 /// The tasks of the workspace.
 #[derive(Parser)]
@@ -28,6 +28,8 @@ enum Task {
     E2e(e2e::Options),
     /// Prints how fast the plane is, and what that costs
     Bench(bench::Options),
+    /// Prints what faults do to a launch as a chain of calls, and to the plane
+    Chain(chain::Options),
     /// The server that the bench measures
     #[command(hide = true)]
     BenchServe(bench::Serve),
@@ -50,6 +52,10 @@ fn run(task: Task) -> Result<()> {
         Task::Template(options) => template::check(&options),
         Task::BuildLambda(options) => lambda::build(&options),
         Task::E2e(options) => e2e::run_all(options),
+        Task::Chain(options) => {
+            chain::print(&options);
+            Ok(())
+        }
         Task::Bench(options) if cfg!(debug_assertions) => bench::run_optimized(&options),
         // One thread for the clients: the cores are the server's.
         Task::Bench(options) => {
