@@ -4,6 +4,7 @@ pub mod bench;
 pub mod chain;
 pub mod e2e;
 pub mod events;
+pub mod fuzz;
 pub mod lambda;
 pub mod python;
 pub mod registry;

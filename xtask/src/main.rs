@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use tokio::runtime::Builder;
-use xtask::{bench, chain, e2e, events, lambda, template, test};
+use xtask::{bench, chain, e2e, events, fuzz, lambda, template, test};
 
 /// The tasks of the workspace.
 #[derive(Parser)]
@@ -30,6 +30,8 @@ enum Task {
     Bench(bench::Options),
     /// Prints what faults do to a launch as a chain of calls, and to the plane
     Chain(chain::Options),
+    /// Puts whatever may come to what reads from outside
+    Fuzz(fuzz::Options),
     /// The server that the bench measures
     #[command(hide = true)]
     BenchServe(bench::Serve),
@@ -56,6 +58,7 @@ fn run(task: Task) -> Result<()> {
             chain::print(&options);
             Ok(())
         }
+        Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Bench(options) if cfg!(debug_assertions) => bench::run_optimized(&options),
         // One thread for the clients: the cores are the server's.
         Task::Bench(options) => {
