@@ -5,3 +5,6 @@ pub mod bus;
 pub mod key_file;
 pub mod store;
 pub mod wiring;
+
+#[cfg(test)]
+mod strange_files;

@@ -14,6 +14,11 @@ use thiserror::Error;
 /// What redb may keep in memory, in bytes, pages to read and pages to write together.
 pub(super) const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
+/// How large a file is read as a whole at every opening, in bytes, so that what was changed or cut
+/// outside of redb is found. redb's checksums are looked at then, and not when a page is read; above
+/// this size a start would take seconds, and what is damaged shows when it is used, or never.
+const VERIFIED_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
 /// The name that the format's version has in the catalogue; no table is called so.
 const FORMAT_NAME: &str = "";
 /// The version of the layout and of the encoding of items.
@@ -29,7 +34,10 @@ pub enum OpenError {
     #[error("{0} is no store of Eventplane ({1}): give another path, or move the file away")]
     Foreign(PathBuf, String),
     /// The file was a store and cannot be read any more.
-    #[error("the store {0} is damaged ({1}): restore a copy, or move it away to begin anew")]
+    #[error(
+        "the store {0} is damaged ({1}): restore a copy of its directory, or move that away to \
+         begin anew"
+    )]
     Damaged(PathBuf, String),
     /// The file is of a newer or older Eventplane.
     #[error("the store {0} has format {1}, not {FORMAT}: use the program that wrote it")]
@@ -74,7 +82,14 @@ impl OpenError {
 
 /// Opens the file at `path`, or makes it.
 pub(super) fn open_file(path: &Path) -> Result<Database, OpenError> {
-    Builder::new().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
+    let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
+    if bytes > VERIFIED_BYTES_MAX {
+        tracing::warn!(path = %path.display(), bytes, "the store is too large to be verified");
+    }
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    builder.set_check_integrity_on_open(bytes <= VERIFIED_BYTES_MAX);
+    builder.create(path).map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
             OpenError::InUse(path.to_owned())
         }
