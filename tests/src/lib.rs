@@ -2,6 +2,7 @@
 //! share: a plane to talk to, its books, and the simulation.
 
 pub mod books;
+pub mod chain;
 pub mod kill;
 pub mod model;
 pub mod sim;

@@ -3,12 +3,11 @@
 pub mod bench;
 pub mod e2e;
 pub mod events;
-pub mod kill;
+pub mod fuzz;
 pub mod lambda;
-pub mod model;
+pub mod proof;
 pub mod python;
 pub mod registry;
-pub mod sim;
 pub mod template;
 pub mod test;
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use tokio::runtime::Builder;
-use xtask::{bench, e2e, events, kill, lambda, model, sim, template, test};
+use xtask::{bench, e2e, events, fuzz, lambda, proof, template, test};
 
 /// The tasks of the workspace.
 #[derive(Parser)]
@@ -27,14 +27,17 @@ enum Task {
     /// Deploys the template with the real functions on an emulator of AWS, and uses it
     E2e(e2e::Options),
     /// Runs histories of the whole plane over simulated doors
-    Sim(sim::Options),
+    Sim(proof::Options),
     /// Plants bugs, and prints in which history each is found
-    Mutants(sim::Options),
+    Mutants(proof::Options),
     /// Explores the protocol's model: every state that can be reached
-    #[command(disable_help_flag = true)]
-    Model(model::Options),
+    Model(proof::Options),
+    /// Prints what faults do to a launch as a chain of calls, and to the plane
+    Chain(proof::Options),
     /// Kills the real plane again and again under load, and damages its files
-    Kill(kill::Options),
+    Kill(proof::Options),
+    /// Puts whatever may come to what reads from outside
+    Fuzz(fuzz::Options),
     /// Prints how fast the plane is, and what that costs
     Bench(bench::Options),
     /// The server that the bench measures
@@ -59,10 +62,12 @@ fn run(task: Task) -> Result<()> {
         Task::Template(options) => template::check(&options),
         Task::BuildLambda(options) => lambda::build(&options),
         Task::E2e(options) => e2e::run_all(options),
-        Task::Sim(options) => sim::run(&[], &options),
-        Task::Mutants(options) => sim::run(&["--mutants"], &options),
-        Task::Model(options) => model::explore(&options),
-        Task::Kill(options) => kill::run_all(options),
+        Task::Sim(options) => proof::run("sim", &[], &options),
+        Task::Mutants(options) => proof::run("sim", &["--mutants"], &options),
+        Task::Model(options) => proof::run("model", &[], &options),
+        Task::Chain(options) => proof::run("chain", &[], &options),
+        Task::Kill(options) => proof::kill(&options),
+        Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Bench(options) if cfg!(debug_assertions) => bench::run_optimized(&options),
         // One thread for the clients: the cores are the server's.
         Task::Bench(options) => {

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: all that has to hold before a change lands.
 
 use crate::python::run;
-use crate::{e2e, sim, template};
+use crate::{e2e, proof, template};
 use anyhow::{Context, Result};
 use std::process::Command;
 use std::time::Instant;
@@ -23,9 +23,13 @@ pub fn run_all() -> Result<()> {
     say("the tests of all crates");
     run(Command::new("cargo").args(TESTS).current_dir(crate::workspace()))?;
     say("histories from seeds");
-    sim::run(&["--seeds", SEEDS], &sim::Options::default()).context("cargo xtask sim")?;
+    proof::run("sim", &["--seeds", SEEDS], &proof::Options::default())
+        .context("cargo xtask sim")?;
     say("planted bugs");
-    sim::run(&["--mutants", "--quick"], &sim::Options::default()).context("cargo xtask mutants")?;
+    proof::run("sim", &["--mutants", "--quick"], &proof::Options::default())
+        .context("cargo xtask mutants")?;
+    say("the model");
+    proof::run("model", &[], &proof::Options::default()).context("cargo xtask model")?;
     say("the template");
     template::check(&template::Options::default()).context("cargo xtask template")?;
     say("end to end");

@@ -7,6 +7,7 @@ use eventplane_engine::Fault;
 use eventplane_store::{FaultKind, StoreFault};
 use serde::Serialize;
 use tracing::error;
+use utoipa::ToSchema;
 
 /// Why a request was not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +25,9 @@ pub struct Refusal {
 }
 
 /// The kinds of errors, for programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = ErrorClass)]
 pub(crate) enum Class {
     Capacity,
     Quota,
@@ -36,20 +38,30 @@ pub(crate) enum Class {
     Internal,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// The body of every error.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(crate) struct ErrorBody<'a> {
     error: Shown<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ErrorDetail)]
 struct Shown<'a> {
+    /// Which error: EC2's word where it has one.
     code: &'a str,
+    /// What is wrong, and what would be right.
     message: &'a str,
+    /// What kind of error it is.
     class: Class,
+    /// Whether the same request may succeed later.
     retry: bool,
+    /// The field or parameter that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
+    /// What to do about it.
     hint: &'static str,
+    /// The answer's id, as in its header `x-request-id`.
     request_id: &'a str,
 }
 
@@ -151,7 +163,7 @@ impl Refusal {
         let (class, retry) = (self.class(), self.retry());
         let (code, message, field) = (&self.code, &self.message, self.field.as_deref());
         let error = Shown { code, message, class, retry, field, hint: self.hint(), request_id };
-        serde_json::to_vec(&Body { error }).expect("plain data")
+        serde_json::to_vec(&ErrorBody { error }).expect("plain data")
     }
 }
 

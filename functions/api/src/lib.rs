@@ -10,6 +10,7 @@ mod answer;
 mod breakers;
 mod catalogue;
 mod dead_letters;
+mod document;
 mod error;
 mod explain;
 mod extract;
@@ -111,17 +112,9 @@ impl Default for Options {
 /// The api, as every handler sees it.
 pub(crate) type Shared = Arc<Api>;
 
-#[derive(OpenApi)]
-#[openapi(info(
-    title = "Eventplane",
-    description = "A control plane for machines, in the shape of EC2. Errors are \
-                   `{\"error\": {code, message, class, retry, field, hint, request_id}}`."
-))]
-struct Document;
-
 /// The router of all routes.
 pub fn router(api: Api) -> Router {
-    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+    let (router, document) = OpenApiRouter::with_openapi(document::Document::openapi())
         .merge(limits::routes())
         .merge(catalogue::routes())
         .merge(launch::routes())
@@ -141,7 +134,7 @@ pub fn router(api: Api) -> Router {
         .merge(rehearsal::routes())
         .merge(replays::routes())
         .split_for_parts();
-    let document = Arc::new(document);
+    let document = Arc::new(document::completed(document));
     router
         .route("/openapi.json", get(async move || Json(document.as_ref().clone())))
         .fallback(answer::no_such_route)

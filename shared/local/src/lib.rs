@@ -6,3 +6,6 @@ pub mod data_dir;
 pub mod key_file;
 pub mod store;
 pub mod wiring;
+
+#[cfg(test)]
+mod strange_files;

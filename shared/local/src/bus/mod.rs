@@ -19,6 +19,8 @@ mod worker;
 #[cfg(test)]
 mod breaker_tests;
 #[cfg(test)]
+mod route_tests;
+#[cfg(test)]
 mod tests;
 
 pub use letters::DEAD_LETTERS;
