@@ -367,10 +367,24 @@ proptest! {
 
     #[test]
     fn both_agree_on_one_field(
-        test in leaf(any::<bool>()), value in prop::option::of(plain()),
+        tests in prop::collection::vec(leaf(any::<bool>()), 8), others in prop::collection::vec(plain(), 8),
     ) {
-        let event = value.map_or(json!({}), |value| json!({ "f": value }));
-        both_agree(&json!({ "f": test }), &event)?;
+        both_agree(&json!({ "f": tests[0] }), &json!({}))?;
+        for (tests, other) in tests.iter().zip(others) {
+            let examples = tests.as_array().into_iter().flatten().map(example);
+            for value in examples.chain([other]) {
+                both_agree(&json!({ "f": tests }), &json!({ "f": value }))?;
+            }
+        }
+    }
+
+    #[test]
+    fn both_agree_on_wildcards(
+        wildcards in prop::collection::vec(r"(a|b|\*a|\*b|\*){1,6}", 8), text in "[ab]{0,8}",
+    ) {
+        for wildcard in wildcards {
+            both_agree(&json!({ "f": [{ "wildcard": wildcard }] }), &json!({ "f": text }))?;
+        }
     }
 
     #[test]
