@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use eventplane_capacity::fleet::{self, Host, HostState, Registration};
 use eventplane_capacity::seen;
 use eventplane_domain::{GpuNeed, HostId};
-use eventplane_handoff::{WantedSet, dead_write};
+use eventplane_handoff::{WantedSet, alive_write};
 use eventplane_sweeper::{declare_dead, halt_all};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -191,7 +191,7 @@ async fn change(
         return Err(Refusal::invalid("IncorrectHostState", message).status(StatusCode::CONFLICT));
     }
     if wanted.dead {
-        ports.store.try_transact(vec![dead_write(&id, false)]).await?;
+        ports.store.try_transact(vec![alive_write(&id)]).await?;
     }
     let host = fleet::set_state(&*ports.store, &id, state).await??;
     seen::look_anew(&*ports.store, &id).await?;

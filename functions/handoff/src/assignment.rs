@@ -268,12 +268,23 @@ pub(crate) fn count_change(host: &HostId) -> Write {
     Write::update(header_key(host), vec![Update::add(REVISION, 1)])
 }
 
-/// Writes down an operator's word on a host: dead, so that nothing is handed to it and what it
-/// has been offered counts as let go; or alive again.
+/// Writes down that a host is dead, so that nothing is handed to it and what it has been offered
+/// counts as let go. Fails if its wanted set has changed since it was read.
 #[must_use]
-pub fn dead_write(host: &HostId, dead: bool) -> Write {
-    let mark = if dead { Update::set(DEAD, true) } else { Update::remove(DEAD) };
-    Write::update(header_key(host), vec![mark, Update::add(REVISION, 1)])
+pub fn dead_write(host: &HostId, seen: &WantedSet) -> Write {
+    let updates = vec![Update::set(DEAD, true), Update::add(REVISION, 1)];
+    let write = Write::update(header_key(host), updates);
+    match i64::try_from(seen.revision) {
+        Ok(0) | Err(_) => write.when(Condition::absent(REVISION)),
+        Ok(revision) => write.when(Condition::equals(REVISION, revision)),
+    }
+}
+
+/// Writes down that a host lives again.
+#[must_use]
+pub fn alive_write(host: &HostId) -> Write {
+    let updates = vec![Update::remove(DEAD), Update::add(REVISION, 1)];
+    Write::update(header_key(host), updates)
 }
 
 /// Whether the header says that the host is dead.

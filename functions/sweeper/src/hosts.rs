@@ -4,7 +4,7 @@
 use eventplane_capacity::fleet::{self, Host, HostState};
 use eventplane_capacity::seen;
 use eventplane_domain::{HostId, Reason, code};
-use eventplane_engine::{Emit, Fault, Origin, Ports, metric, stamp};
+use eventplane_engine::{Emit, Fault, Origin, Ports, TRIES_MAX, metric, stamp};
 use eventplane_events::{Data, Entry, InstanceHalted};
 use eventplane_handoff::{WantedSet, dead_write};
 use eventplane_instances::look_at_let_go;
@@ -55,9 +55,7 @@ pub async fn declare_dead(
     if fleet::host(store, id).await?.is_none() {
         return Ok(Err(fleet::not_found(id)));
     }
-    if !WantedSet::of(store, id).await?.dead {
-        store.try_transact(vec![dead_write(id, true)]).await?;
-    }
+    write_down(ports, id).await?;
     // Read anew: nothing is handed to it any more. If it lives again by now, somebody has taken
     // the word back, and what it has is no dead host's.
     let wanted = WantedSet::of(store, id).await?;
@@ -66,6 +64,33 @@ pub async fn declare_dead(
     }
     // Last: as long as this does not say so, whoever watches the hosts begins again.
     fleet::set_state(store, id, HostState::Dead).await
+}
+
+/// Writes down that a host is dead, after everything that it has is marked for the sweeper: from
+/// that word on the handoff may end any of it, also if nobody comes to say more.
+async fn write_down(ports: &Ports, id: &HostId) -> Result<(), Fault> {
+    let store = &*ports.store;
+    for _ in 0..TRIES_MAX {
+        let wanted = WantedSet::of(store, id).await?;
+        if wanted.dead {
+            return Ok(());
+        }
+        mark(ports, &wanted).await?;
+        if store.try_transact(vec![dead_write(id, &wanted)]).await? {
+            return Ok(());
+        }
+    }
+    Err(Fault::Contention { tries: TRIES_MAX, contended: format!("the wanted set of {id}") })
+}
+
+/// Lets the sweeper look at what a host has, unless it is being withdrawn anyway: it asks again if
+/// the messages of it are lost.
+async fn mark(ports: &Ports, wanted: &WantedSet) -> Result<(), Fault> {
+    let (store, now) = (&*ports.store, ports.clock.now());
+    for one in wanted.assignments.iter().filter(|one| !one.withdrawing) {
+        look_at_let_go(store, &one.tenant, &one.instance, one.generation, now).await?;
+    }
+    Ok(())
 }
 
 /// Says of all that a dead host had that nothing runs it any more. What it was offered may have
@@ -79,11 +104,7 @@ pub async fn halt_all(
     id: &HostId,
     wanted: &WantedSet,
 ) -> Result<(), Fault> {
-    for one in wanted.assignments.iter().filter(|one| one.offered && !one.withdrawing) {
-        // If the messages of it are lost, the sweeper asks again.
-        let (store, now) = (&*ports.store, ports.clock.now());
-        look_at_let_go(store, &one.tenant, &one.instance, one.generation, now).await?;
-    }
+    mark(ports, wanted).await?;
     let halted = |assignment: &eventplane_handoff::Assignment| -> Entry {
         let message = format!("the host {id} was declared dead");
         let data = Data::InstanceHalted(InstanceHalted {

@@ -84,6 +84,12 @@ const DEAD: Configuration = Configuration {
     has_slow_answers: false,
     ..TWO_HOSTS
 };
+const SAID_DEAD: Configuration = Configuration {
+    name: "said dead: crash, also of the api as it says so",
+    left: Left { deaths: 1, crashes: 1, ..NONE },
+    has_slow_answers: false,
+    ..TWO_HOSTS
+};
 const FAILED: Configuration = Configuration {
     name: "failed: 2 failed starts or ends, restart",
     left: Left { failures: 2, restarts: 1, ..NONE },
@@ -159,7 +165,7 @@ const OVERLAP_LARGE: Configuration = Configuration {
 pub const TINY: &[Configuration] = &[LAUNCH_TINY];
 /// The set that a release build explores in half a minute on two cores.
 pub const SHORT: &[Configuration] =
-    &[LAUNCH, LATE, STOPPED, STARTED_LATE, DEAD, FAILED, LOSSY, LAST, OVERLAP];
+    &[LAUNCH, LATE, STOPPED, STARTED_LATE, DEAD, SAID_DEAD, FAILED, LOSSY, LAST, OVERLAP];
 /// The set that takes minutes, and some GiB.
 pub const LARGE: &[Configuration] =
     &[LAUNCH_LARGE, LATE_LARGE, STOPPED_LARGE, DEAD_LARGE, FAILED_LARGE, LAST_LARGE, OVERLAP_LARGE];

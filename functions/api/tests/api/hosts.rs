@@ -1,6 +1,6 @@
 //! Hosts and their agents: the agent's own words go through the router, both ways.
 
-use crate::world::{NOW, World, ZONE, instances};
+use crate::world::{NOW, Trouble, World, ZONE, instances};
 use eventplane_agent::wire::{Assignments, InstanceKey, LetGo, Observed, ObservedState, Report};
 use eventplane_domain::{InstanceId, Reason, State, Tenant};
 use eventplane_events::Data;
@@ -209,6 +209,23 @@ async fn the_word_that_a_host_is_dead_ends_what_it_had_and_is_taken_back() {
     assert_eq!(shown["state"], "active");
     handed_off(&world).await;
     assert_eq!(assignments(&world, "").await.wanted.len(), 1, "it takes instances again");
+}
+
+#[tokio::test]
+async fn before_the_word_that_a_host_is_dead_stands_all_that_it_has_is_marked() {
+    let world = World::new().await;
+    let id = handed_off(&world).await;
+    assignments(&world, "").await;
+    report(&world, &runs(&id)).await;
+    world.hear(instances(), &world.published()).await;
+    // The first write is done, and then the api dies: from the word on, the handoff may end what
+    // the host has on the next message, and if its answer is lost nobody else would ask.
+    world.store_has(Trouble::AnswerLost);
+    world.put(HOST, &json!({"state": "dead"})).await.with(503);
+    world.store_has(Trouble::None);
+    assert!(world.record(&id).await.nudge_at.is_some(), "the sweeper asks how it ended");
+    world.put(HOST, &json!({"state": "dead"})).await.with(200);
+    assert_eq!(world.published_names(), ["InstanceHalted"]);
 }
 
 #[tokio::test]
