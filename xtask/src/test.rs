@@ -1,7 +1,7 @@
 //! `cargo xtask test`: all that has to hold before a change lands.
 
 use crate::python::run;
-use crate::{e2e, proof, template};
+use crate::{e2e, fuzz, proof, template};
 use anyhow::{Context, Result};
 use std::process::Command;
 use std::time::Instant;
@@ -30,6 +30,9 @@ pub fn run_all() -> Result<()> {
         .context("cargo xtask mutants")?;
     say("the model");
     proof::run("model", &[], &proof::Options::default()).context("cargo xtask model")?;
+    say("the api, by its own document");
+    fuzz::fuzz(&fuzz::Options { minutes: None, api: true, seed: 1 })
+        .context("cargo xtask fuzz --api")?;
     say("the template");
     template::check(&template::Options::default()).context("cargo xtask template")?;
     say("end to end");

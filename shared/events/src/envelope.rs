@@ -105,6 +105,8 @@ impl Event {
 #[must_use]
 pub fn envelope(entry: &Entry, id: &str, time: &str) -> String {
     let Entry { source, detail_type, detail } = entry;
+    // Our own sources are plain words; one that came from outside may be anything.
+    let source = serde_json::to_string(source).expect("a text is JSON");
     let bytes = ENVELOPE_BYTES + id.len() + time.len() + source.len() + detail.len();
     let mut text = String::with_capacity(bytes);
     for part in [
@@ -112,9 +114,9 @@ pub fn envelope(entry: &Entry, id: &str, time: &str) -> String {
         id,
         r#"","detail-type":""#,
         detail_type,
-        r#"","source":""#,
-        source,
-        r#"","account":"000000000000","time":""#,
+        r#"","source":"#,
+        &source,
+        r#","account":"000000000000","time":""#,
         time,
         r#"","region":"local","resources":[],"detail":"#,
         detail,
@@ -186,6 +188,14 @@ mod tests {
     #[test]
     fn an_event_comes_back_as_it_went() {
         assert_eq!(read(&message()).expect("readable"), event());
+    }
+
+    #[test]
+    fn an_event_comes_back_whatever_its_source_is() {
+        let mut event = event();
+        event.metadata.source = "a \"quoted\" \\ source".to_owned();
+        let message = envelope(&event.entry(), "b-1", "2026-11-23T00:00:00Z");
+        assert_eq!(read(&message).expect("readable"), event);
     }
 
     #[test]

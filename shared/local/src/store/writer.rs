@@ -99,7 +99,8 @@ impl Writer<'_> {
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreFault> {
         let not_done = |error: redb::Error| {
-            StoreFault::new(FaultKind::Unavailable, format!("nothing was written: {error}"))
+            let message = format!("nothing was written ({error}): see to the disk");
+            StoreFault::new(FaultKind::Unavailable, message)
         };
         let transaction = self.shared.transaction(changes).map_err(not_done)?;
         match transaction.commit() {
