@@ -77,6 +77,9 @@ impl Stage {
         world.nobody_has_to_nudge();
         world.the_ledger_balances();
         world.secrets_are_kept();
+        if setup.kinds.has(Kind::Storm) {
+            world.start_again();
+        }
         let (stopped, running) = (world.count(State::Stopped), world.count(State::Running));
         world.yesterday_comes_again();
         assert_eq!((stopped, running), (world.count(State::Stopped), world.count(State::Running)));
@@ -217,6 +220,21 @@ impl World<'_> {
         let asked = send(&self.router, Method::GET, "/v1/ledger", None, None);
         let (status, report) = drive(asked);
         assert!(status == 200 && report["balances"] == true, "{status} {report:#}");
+    }
+
+    /// Hosts come back, and users start what is stopped: what was refused before runs by a later
+    /// generation then.
+    fn start_again(&mut self) {
+        for host in 0..HOSTS {
+            let life = self.hosts[host].machine().life;
+            if life != Life::Alive {
+                self.say_of(host, "active");
+            }
+        }
+        self.settle();
+        self.chaos().tell(|| "what is stopped is started again".to_owned());
+        self.start_all();
+        self.come_to_rest();
     }
 
     /// What is a day late comes, and all that was ever delivered comes again: nothing changes.

@@ -4,7 +4,8 @@ use super::fault::{Kind, Profile};
 use super::host::{Life, send};
 use super::world::{HOSTS, Task, What, World};
 use axum::http::Method;
-use eventplane_domain::Tenant;
+use eventplane_domain::{State, Tenant};
+use eventplane_instances::Record;
 use serde_json::{Value, json};
 
 /// How long trouble lasts, in milliseconds: short enough that launches outlive it, or once in so
@@ -134,12 +135,25 @@ impl World<'_> {
 
     /// Terminates all, also what was launched and never answered.
     pub(super) fn terminate_all(&mut self) {
-        let all = self.checker.records().map(|(_, record)| record.clone());
-        for record in all.collect::<Vec<_>>() {
-            let tenant = record.tenant.clone();
-            let (method, path) = (Method::DELETE, format!("/v1/instances/{}", record.id));
-            self.ask(Ask { method, path, body: None, tenant });
-        }
+        self.ask_of_all(Method::DELETE, "", |_| true);
+    }
+
+    /// Starts all that is stopped.
+    pub(super) fn start_all(&mut self) {
+        self.ask_of_all(Method::POST, "/start", |state| state == State::Stopped);
+    }
+
+    fn ask_of_all(&mut self, method: Method, verb: &str, is_asked: impl Fn(State) -> bool) {
+        let asks = |(_, record): (&String, &Record)| {
+            is_asked(record.progress.state).then(|| Ask {
+                method: method.clone(),
+                path: format!("/v1/instances/{}{verb}", record.id),
+                body: None,
+                tenant: record.tenant.clone(),
+            })
+        };
+        let all: Vec<Ask> = self.checker.records().filter_map(asks).collect();
+        all.into_iter().for_each(|ask| self.ask(ask));
     }
 
     /// A user names another one's instance, or uses a token for something else than before: both
