@@ -176,7 +176,10 @@ fn tell(setup: Setup) -> ExitCode {
     }
     match came_to {
         Ok(history) => {
-            println!("\nit holds: {history:#?}");
+            let mut totals = Totals::of(setup.profile);
+            totals.count(&history);
+            println!("\nit holds\n{}\n{}", Totals::HEADER, totals.line("it"));
+            println!("\n{}", totals.table());
             ExitCode::SUCCESS
         }
         Err(said) => {

@@ -107,9 +107,14 @@ impl Totals {
     }
 
     pub(crate) fn line(&self, name: &str) -> String {
+        let seconds = self.took.as_secs_f64();
+        let rate = match seconds > 0.0 {
+            true => format!("{:.0}", self.histories as f64 / seconds),
+            false => "-".to_owned(),
+        };
         let trouble: u64 = KINDS.iter().map(|(_, name, _)| self.struck(name)).sum();
         format!(
-            "{name:>7} {:>10} {:>9} {:>16} {:>9} {:>9} {:>9} {:>8} {:>13} {:>8} {trouble:>10} {:>12.0}",
+            "{name:>7} {:>10} {:>9} {:>16} {:>9} {:>9} {:>9} {:>8} {:>13} {:>8} {trouble:>10} {rate:>12}",
             self.histories,
             self.launches,
             self.lasted_ms / 3_600_000,
@@ -119,7 +124,6 @@ impl Totals {
             self.stopped,
             self.generations,
             self.nudges,
-            self.histories as f64 / self.took.as_secs_f64(),
         )
     }
 
