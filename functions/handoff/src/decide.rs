@@ -254,10 +254,12 @@ impl Case<'_> {
 
     /// A user asks to reboot. It is for its own generation: a newer one has just been started.
     fn reboot(&self, asked: &Reboot) -> Decision {
-        let (Standing::At(Stage::HandedOff), Some(assignment)) =
-            (self.standing(), &self.facts.assignment)
-        else {
-            return Decision::nothing();
+        let assignment = match (self.standing(), &self.facts.assignment) {
+            (Standing::At(Stage::HandedOff), Some(assignment)) => assignment,
+            // Whoever asks for it has not heard that it ended: that is said again.
+            (Standing::At(Stage::Withdrawn), _) => return self.repeat_withdrawn(),
+            (Standing::At(Stage::Withdrawing), _) => return self.go_on_withdrawing(),
+            _ => return Decision::nothing(),
         };
         let ordered = Emit::of(self.event, Data::InstanceRebootOrdered(asked.clone()));
         if assignment.reboots >= asked.number {

@@ -462,6 +462,8 @@ fn a_reboot_is_ordered_once_of_the_host_that_has_the_instance() {
     check("the next", running(1), 1, reboot(2), 5, (2, &["InstanceRebootOrdered"]));
     check("of another generation", running(0), 2, reboot(1), 5, (0, &[]));
     check("going", on_host(Withdrawing, Some(Stop), true), 1, reboot(1), 5, (0, &[]));
+    let ended = at(receipt(1, Withdrawn, Some(Stop)));
+    check("it ended, unheard", ended, 1, reboot(1), 5, (0, &["stop 1"]));
     check("unknown", none(), 1, reboot(1), 5, (0, &[]));
 }
 

@@ -95,6 +95,10 @@ impl Open {
         }
         match record.map(|record| (record.progress.state, record.deadline.plus(1))) {
             Some((State::Stopping | State::ShuttingDown, _)) => now.plus(nudge_wait_ms(nudges + 1)),
+            // What runs may be well: its host was marked, and then not declared dead.
+            Some((State::Running, _)) if self.request_is_shown() => {
+                now.plus(nudge_wait_ms(nudges + 1))
+            }
             Some((State::Pending, end)) if end > now => now.plus(NUDGE_AFTER_MS).min(end),
             _ => now.plus(NUDGE_AFTER_MS),
         }

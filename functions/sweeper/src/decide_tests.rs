@@ -29,7 +29,7 @@ fn a_launch_is_looked_at_as_often_as_ever_and_what_ends_ever_more_seldom() {
     let (usual, third) = (now.plus(NUDGE_AFTER_MS), now.plus(nudge_wait_ms(3)));
     for (state, wants, next) in [
         (State::Pending, None, usual),
-        (State::Running, None, usual),
+        (State::Running, None, third),
         (State::Running, Some(Want::Rebooted), usual),
         (State::Stopped, Some(Want::Running), usual),
         (State::Stopping, None, third),

@@ -180,10 +180,13 @@ impl Checker {
             let went_back = match state {
                 State::Terminated => now.0 != State::Terminated,
                 State::ShuttingDown => !matches!(now.0, State::ShuttingDown | State::Terminated),
-                State::Running | State::Stopped | State::Stopping => {
-                    now.0 == State::Pending && now.1 == generation
-                }
                 State::Pending => false,
+                _ if now.1 > generation => false,
+                State::Running => now.0 == State::Pending,
+                State::Stopping => matches!(now.0, State::Pending | State::Running),
+                State::Stopped => {
+                    matches!(now.0, State::Pending | State::Running | State::Stopping)
+                }
             };
             assert!(!went_back && now.1 >= generation, "{partition}: {state} then {now:?}");
         }

@@ -40,6 +40,7 @@ pub(super) fn functions_are_killed(site: &Site, _: &Tap) -> Result<()> {
     let killed = killed.ok().context("what kills has panicked")??;
     let ids = ids?;
     eprintln!("e2e: {killed} processes of functions were killed");
+    ensure!(killed > 0, "no process of a function was found under the emulator's {emulator}");
     let mut running = 0;
     for id in &ids {
         site.until(&format!("{id} is running, or was refused"), |site| {
@@ -49,6 +50,7 @@ pub(super) fn functions_are_killed(site: &Site, _: &Tap) -> Result<()> {
         })?;
     }
     eprintln!("e2e: {running} of {LAUNCHES} run");
+    ensure!(running > 0, "all of {LAUNCHES} launches were refused");
     let listed = site.run(&["list", "--tag", "Name=killed", "--output", "json"])?;
     let listed = listed["instances"].as_array().cloned().unwrap_or_default();
     let listed: BTreeSet<&str> =
