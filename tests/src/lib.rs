@@ -5,5 +5,6 @@ pub mod books;
 pub mod chain;
 pub mod kill;
 pub mod model;
+mod nobody;
 pub mod sim;
 pub mod site;

@@ -3,11 +3,7 @@
 
 use super::weather::{Fate, NotDone, UnderWay, Weather};
 use async_trait::async_trait;
-use eventplane_domain::Millis;
-use eventplane_engine::{
-    Breaker, Breakers, DeadLetter, DeadLetters, Failure, Fault, Handler, Publisher, Waiter,
-    Watching,
-};
+use eventplane_engine::{Failure, Fault, Handler, Publisher};
 use eventplane_events::{Entry, envelope};
 use eventplane_local::wiring::{Inbox, Wiring};
 use serde_json::Value;
@@ -122,39 +118,5 @@ impl Publisher for Bus {
         }
         let (failed, message) = (entries.len(), "no answer came".to_owned());
         Err(Fault::Publish { failed, total: failed, message })
-    }
-}
-
-/// Nobody redrives.
-#[async_trait]
-impl DeadLetters for Bus {
-    async fn list(&self, _: Option<&str>, _: usize) -> Result<Vec<DeadLetter>, Fault> {
-        Ok(vec![])
-    }
-    async fn get(&self, _: &str) -> Result<Option<DeadLetter>, Fault> {
-        Ok(None)
-    }
-    async fn redrive(&self, _: &str) -> Result<bool, Fault> {
-        Ok(false)
-    }
-    async fn purge(&self, _: &str, _: Millis, _: usize) -> Result<usize, Fault> {
-        Ok(0)
-    }
-}
-
-#[async_trait]
-impl Breakers for Bus {
-    async fn breakers(&self) -> Result<Vec<Breaker>, Fault> {
-        Ok(vec![])
-    }
-    async fn set_breaker(&self, _: &str, _: bool) -> Result<Option<Breaker>, Fault> {
-        Ok(None)
-    }
-}
-
-/// Nobody waits, as on Lambda.
-impl Waiter for Bus {
-    fn watch(&self, _: &'static str, _: &str) -> Option<Box<dyn Watching>> {
-        None
     }
 }

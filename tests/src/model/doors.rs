@@ -4,9 +4,7 @@
 use super::canon;
 use async_trait::async_trait;
 use eventplane_domain::Millis;
-use eventplane_engine::{
-    Breaker, Breakers, Chance, Clock, DeadLetter, DeadLetters, Fault, Publisher, Waiter, Watching,
-};
+use eventplane_engine::{Chance, Clock, Fault, Publisher};
 use eventplane_events::Entry;
 use eventplane_plane::TABLES;
 use eventplane_store::{
@@ -210,38 +208,5 @@ impl Chance for Doors {
         for chunk in bytes.chunks_mut(8) {
             chunk.copy_from_slice(&chance[..chunk.len()]);
         }
-    }
-}
-
-/// Nobody in the model asks for dead letters: what cannot be handled breaks a law.
-#[async_trait]
-impl DeadLetters for Doors {
-    async fn list(&self, _: Option<&str>, _: usize) -> Result<Vec<DeadLetter>, Fault> {
-        Ok(vec![])
-    }
-    async fn get(&self, _: &str) -> Result<Option<DeadLetter>, Fault> {
-        Ok(None)
-    }
-    async fn redrive(&self, _: &str) -> Result<bool, Fault> {
-        Ok(false)
-    }
-    async fn purge(&self, _: &str, _: Millis, _: usize) -> Result<usize, Fault> {
-        Ok(0)
-    }
-}
-
-#[async_trait]
-impl Breakers for Doors {
-    async fn breakers(&self) -> Result<Vec<Breaker>, Fault> {
-        Ok(vec![])
-    }
-    async fn set_breaker(&self, _: &str, _: bool) -> Result<Option<Breaker>, Fault> {
-        Ok(None)
-    }
-}
-
-impl Waiter for Doors {
-    fn watch(&self, _: &'static str, _: &str) -> Option<Box<dyn Watching>> {
-        None
     }
 }

@@ -6,6 +6,7 @@ use super::atoms::{Atoms, Place};
 use super::doors::{Done, Doors, Items, Seen};
 use super::state::Cells;
 use super::{DEADLINE_MS, START};
+use crate::nobody::Nobody;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request};
@@ -91,9 +92,9 @@ impl Plane {
         let functions = handlers.iter().map(|handler| handler.name().to_owned()).collect();
         let router = eventplane_api::router(Api {
             ports: ports.clone(),
-            waiter: doors.clone(),
-            dead_letters: doors.clone(),
-            breakers: doors.clone(),
+            waiter: Arc::new(Nobody),
+            dead_letters: Arc::new(Nobody),
+            breakers: Arc::new(Nobody),
             archive: None,
             master,
             options: Options { launch_deadline_ms: DEADLINE_MS, pool_sizes, ..Options::default() },

@@ -3,10 +3,7 @@
 use super::chaos::Chaos;
 use super::fault::Kind;
 use async_trait::async_trait;
-use eventplane_domain::Millis;
-use eventplane_engine::{
-    Breaker, Breakers, DeadLetter, DeadLetters, Fault, Publisher, Waiter, Watching,
-};
+use eventplane_engine::{Fault, Publisher};
 use eventplane_events::{Entry, envelope};
 use eventplane_local::bus::Router;
 use eventplane_local::wiring::Wiring;
@@ -315,39 +312,5 @@ impl Publisher for SimBus {
         chaos.published();
         chaos.pause().await;
         Ok(())
-    }
-}
-
-/// The simulation redrives by itself: nobody asks over the api.
-#[async_trait]
-impl DeadLetters for SimBus {
-    async fn list(&self, _: Option<&str>, _: usize) -> Result<Vec<DeadLetter>, Fault> {
-        Ok(vec![])
-    }
-    async fn get(&self, _: &str) -> Result<Option<DeadLetter>, Fault> {
-        Ok(None)
-    }
-    async fn redrive(&self, _: &str) -> Result<bool, Fault> {
-        Ok(false)
-    }
-    async fn purge(&self, _: &str, _: Millis, _: usize) -> Result<usize, Fault> {
-        Ok(0)
-    }
-}
-
-#[async_trait]
-impl Breakers for SimBus {
-    async fn breakers(&self) -> Result<Vec<Breaker>, Fault> {
-        Ok(vec![])
-    }
-    async fn set_breaker(&self, _: &str, _: bool) -> Result<Option<Breaker>, Fault> {
-        Ok(None)
-    }
-}
-
-/// Nobody waits: time passes only between two polls.
-impl Waiter for SimBus {
-    fn watch(&self, _: &'static str, _: &str) -> Option<Box<dyn Watching>> {
-        None
     }
 }

@@ -8,6 +8,7 @@ use super::host::{Life, SimHost, send};
 use super::rest::LONGEST_MS;
 use super::setup::Setup;
 use super::store::{Data, SimStore};
+use crate::nobody::Nobody;
 use axum::Router;
 use axum::http::Method;
 use eventplane_api::{Api, Limits, Options};
@@ -109,9 +110,9 @@ impl Stage {
         let router = |launch_deadline_ms| {
             eventplane_api::router(Api {
                 ports: ports.clone(),
-                waiter: bus.clone(),
-                dead_letters: bus.clone(),
-                breakers: bus.clone(),
+                waiter: Arc::new(Nobody),
+                dead_letters: Arc::new(Nobody),
+                breakers: Arc::new(Nobody),
                 archive: None,
                 master: master.clone(),
                 options: Options {
