@@ -105,6 +105,16 @@ impl Host {
         host
     }
 
+    /// What was under way when the agent died: it is started anew, or found running.
+    #[must_use]
+    pub fn resume(&self) -> Vec<Action> {
+        let goes_on = |(key, local): (&InstanceKey, &Local)| match local.phase {
+            Phase::Starting => Some(Action::Start(key.clone(), local.generation)),
+            Phase::Running | Phase::LetGo => None,
+        };
+        self.local.iter().filter_map(goes_on).collect()
+    }
+
     /// The newest revision acted on.
     #[must_use]
     pub fn revision(&self) -> u64 {
@@ -264,6 +274,12 @@ impl Host {
             .is_some_and(|local| local.generation == generation && local.phase != Phase::LetGo);
         if is_here {
             self.promise(key, generation, Some(reason));
+        } else if let Some(local) = self.local.get_mut(key)
+            && (local.generation, local.phase) == (generation, Phase::LetGo)
+            && !local.is_said
+        {
+            // The agent died before it could say why: its driver knows.
+            local.reason.get_or_insert(reason);
         }
     }
 

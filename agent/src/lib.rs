@@ -7,16 +7,25 @@
 //! [`Fleet`] runs many simulated hosts in one process, over the same routes that a real agent
 //! uses: by HTTP, or straight into the router of a plane in the same process.
 
+mod disk;
+mod driver;
 mod fleet;
 pub mod host;
+mod identity;
 mod journal;
 mod round;
+mod simulated;
 mod sizes;
+mod speech;
 mod transport;
 pub mod wire;
 
+pub use disk::{Disk, RealDisk, replace};
+pub use driver::{Driver, Happened};
 pub use fleet::{Fleet, FleetOptions, FleetStats};
+pub use identity::Identity;
 pub use journal::JournalError;
+pub use round::Silenced;
 pub use sizes::{HostSize, registration};
 pub use transport::{
     Answer, Http, InProcess, Method, NoAnswer, Request, Signer, Transport, innermost,
