@@ -7,6 +7,7 @@
 //! [`Fleet`] runs many simulated hosts in one process, over the same routes that a real agent
 //! uses: by HTTP, or straight into the router of a plane in the same process.
 
+pub mod config;
 mod fleet;
 pub mod host;
 mod journal;
