@@ -8,6 +8,7 @@ mod read;
 
 pub use image::Image;
 
+use crate::wire::Gpus;
 use eventplane_domain::HostId;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -69,7 +70,7 @@ impl DriverKind {
 }
 
 /// What a host has, where its operator says so, and what of it is not for instances.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Capacity {
     /// Virtual CPUs, instead of those that are measured.
     pub vcpus: Option<u32>,
@@ -77,6 +78,8 @@ pub struct Capacity {
     pub memory_mib: Option<u32>,
     /// Network bandwidth in Mbps, instead of what is measured.
     pub network_mbps: Option<u32>,
+    /// GPUs, instead of those that are found; a count of 0 for none.
+    pub gpus: Option<Gpus>,
     /// Virtual CPUs that are kept for the host itself.
     pub reserved_vcpus: u32,
     /// Memory in MiB that is kept for the host itself.

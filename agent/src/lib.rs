@@ -11,6 +11,7 @@ pub mod config;
 mod fleet;
 pub mod host;
 mod journal;
+pub mod measure;
 mod round;
 mod sizes;
 mod transport;

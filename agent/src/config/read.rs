@@ -1,6 +1,7 @@
 //! From the text of `host.toml` to what it means.
 
 use super::{Capacity, ConfigError, DriverKind, HostConfig, Image, Restart, RestartPolicy};
+use crate::wire::Gpus;
 use eventplane_domain::HostId;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -44,10 +45,18 @@ struct CapacityTable {
     vcpus: Option<Spanned<u32>>,
     memory_mib: Option<Spanned<u32>>,
     network_mbps: Option<Spanned<u32>>,
+    gpus: Option<GpusTable>,
     #[serde(default)]
     reserved_vcpus: u32,
     #[serde(default)]
     reserved_memory_mib: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GpusTable {
+    model: Spanned<String>,
+    count: u32,
 }
 
 #[derive(Deserialize, Default)]
@@ -148,10 +157,14 @@ fn within<N: PartialOrd + Copy + std::fmt::Display>(
 
 impl CapacityTable {
     fn check(self) -> Result<Capacity, Wrong> {
+        let gpus = |GpusTable { model, count }| {
+            name("gpus.model", model).map(|model| Gpus { model, count })
+        };
         Ok(Capacity {
             vcpus: within("vcpus", self.vcpus, &SIZE)?,
             memory_mib: within("memory_mib", self.memory_mib, &SIZE)?,
             network_mbps: within("network_mbps", self.network_mbps, &SIZE)?,
+            gpus: self.gpus.map(gpus).transpose()?,
             reserved_vcpus: self.reserved_vcpus,
             reserved_memory_mib: self.reserved_memory_mib,
         })

@@ -42,6 +42,7 @@ fn everything_can_be_said_and_paths_begin_at_the_file() {
         vcpus = 8
         memory_mib = 16384
         network_mbps = 1000
+        gpus = { model = "A10G", count = 4 }
         reserved_vcpus = 1
         reserved_memory_mib = 512
         [restart]
@@ -62,6 +63,7 @@ fn everything_can_be_said_and_paths_begin_at_the_file() {
         vcpus: Some(8),
         memory_mib: Some(16384),
         network_mbps: Some(1000),
+        gpus: Some(Gpus { model: "A10G".to_owned(), count: 4 }),
         reserved_vcpus: 1,
         reserved_memory_mib: 512,
     };
@@ -74,7 +76,7 @@ fn everything_can_be_said_and_paths_begin_at_the_file() {
     };
     let paths = (config.data_dir.to_str(), config.volumes_dir.to_str());
     assert_eq!(paths, (Some("/etc/eventplane/data"), Some("/shared/volumes")));
-    assert_eq!((config.capacity, config.restart), (capacity, restart));
+    assert_eq!((&config.capacity, config.restart), (&capacity, restart));
     assert_eq!((config.heartbeat_s, config.poll_wait_s), (5, 0));
     let disk = |id: &str| config.image(id).and_then(|image| image.disk.as_ref()?.to_str());
     assert_eq!(disk("ami-2"), Some("/etc/eventplane/images/debian.qcow2"));
@@ -106,6 +108,8 @@ fn what_is_wrong_is_said_with_its_line_its_field_and_what_would_be_right() {
         (line_1("driver = \"qemu\""), Some(3), &["`default`", "qemu", "disk = "]),
         (line_4("[capacity]\nvcpus = 0"), Some(5), &["`vcpus`", "1 to"]),
         (line_4("[capacity]\n\nmemory_mib = \"1\""), Some(6), &["memory_mib", "u32"]),
+        (line_4("[capacity]\ngpus = { model = \"A 10\", count = 1 }"), Some(5), &["`gpus.model`"]),
+        (line_4("[capacity]\ngpus = { model = \"A10\" }"), Some(5), &["`count`"]),
         (line_4("[capacity]\ncpus = 1"), Some(5), &["`cpus`", "`vcpus`"]),
         (line_4("[restart]\npolicy = \"on-error\""), Some(5), &["`on-failure`", "`always`"]),
         (line_4("[restart]\nlongest_ms = 999"), Some(5), &["`longest_ms`", "1000 to", "not 999"]),
