@@ -9,10 +9,12 @@
 
 mod disk;
 mod driver;
+pub mod config;
 mod fleet;
 pub mod host;
 mod identity;
 mod journal;
+pub mod measure;
 mod round;
 mod simulated;
 mod sizes;
