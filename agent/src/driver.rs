@@ -1,6 +1,7 @@
 //! What runs a host's instances: processes, processes in network namespaces, virtual machines, or
 //! nothing at all.
 
+use crate::host::Phase;
 use crate::wire::InstanceKey;
 use async_trait::async_trait;
 use axum::body::Bytes;
@@ -21,6 +22,16 @@ pub enum Happened {
 /// waiting: what comes of an order it tells later, in [`Driver::happened`].
 #[async_trait]
 pub trait Driver: Send {
+    /// The agent was started anew, and so stood what it remembers. What was being started is to be
+    /// started, or found running; what ran runs on.
+    fn resume(&mut self, remembered: Vec<(InstanceKey, u32, Phase)>) {
+        for (key, generation, phase) in remembered {
+            if phase == Phase::Starting {
+                self.start(&key, generation);
+            }
+        }
+    }
+
     /// The wanted set as it came. A driver that has to know what an instance is made of reads it here;
     /// the orders that follow are about it.
     fn hear(&mut self, set: &Bytes) {

@@ -105,14 +105,11 @@ impl Host {
         host
     }
 
-    /// What was under way when the agent died: it is started anew, or found running.
+    /// How each instance stands.
     #[must_use]
-    pub fn resume(&self) -> Vec<Action> {
-        let goes_on = |(key, local): (&InstanceKey, &Local)| match local.phase {
-            Phase::Starting => Some(Action::Start(key.clone(), local.generation)),
-            Phase::Running | Phase::LetGo => None,
-        };
-        self.local.iter().filter_map(goes_on).collect()
+    pub fn standing(&self) -> Vec<(InstanceKey, u32, Phase)> {
+        let one = |(key, local): (&InstanceKey, &Local)| (key.clone(), local.generation, local.phase);
+        self.local.iter().map(one).collect()
     }
 
     /// The newest revision acted on.

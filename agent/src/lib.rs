@@ -7,9 +7,9 @@
 //! [`Fleet`] runs many simulated hosts in one process, over the same routes that a real agent
 //! uses: by HTTP, or straight into the router of a plane in the same process.
 
+pub mod config;
 mod disk;
 mod driver;
-pub mod config;
 mod fleet;
 pub mod host;
 mod identity;
@@ -32,3 +32,6 @@ pub use sizes::{HostSize, registration};
 pub use transport::{
     Answer, Http, InProcess, Method, NoAnswer, Request, Signer, Transport, innermost,
 };
+
+#[cfg(test)]
+mod power_tests;

@@ -121,7 +121,7 @@ impl HostLoop {
         HostLoop {
             id: id.to_owned(),
             speech,
-            undone: host.resume(),
+            undone: Vec::new(),
             host,
             driver,
             shared,
@@ -145,7 +145,7 @@ impl HostLoop {
     }
 
     async fn live(&mut self) -> Result<(), Silenced> {
-        self.act();
+        self.driver.resume(self.host.standing());
         let mut asking = self.ask(Instant::now(), 0)?;
         loop {
             let alarm = self.next_alarm();

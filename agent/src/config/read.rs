@@ -92,12 +92,12 @@ pub(super) fn config(text: &str, path: &Path, host_name: &str) -> Result<HostCon
         let right = "write `zone = \"zone-a\"`, the zone that this host stands in";
         missing(format!("`zone` is missing: {right}"))
     })?;
-    if file.images.is_empty() {
-        let right = "write `[images.default]` and below it what every instance is to run";
+    let driver = file.driver.unwrap_or(DriverKind::Process);
+    if file.images.is_empty() && driver == DriverKind::Qemu {
+        let right = "write `[images.default]` and below it the `disk` that every instance begins with";
         return Err(missing(format!("no image is named: {right}")));
     }
     let folder = path.parent().unwrap_or(Path::new(""));
-    let driver = file.driver.unwrap_or(DriverKind::Process);
     let data_dir = folder.join(file.data_dir.as_deref().unwrap_or(Path::new(DATA_DIR)));
     let volumes_dir = file.volumes_dir.map(|volumes_dir| folder.join(volumes_dir));
     Ok(HostConfig {
