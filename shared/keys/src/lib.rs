@@ -1,6 +1,8 @@
-//! Keys: a master key that wraps data keys, and data keys that seal what a table must not show.
+//! Keys: a master key that wraps data keys, data keys that seal what a table must not show, and
+//! hosts' keys, which sign what their agents ask.
 
 mod data_key;
+pub mod host;
 mod local;
 
 pub use data_key::{DataKey, KEY_BYTES, NONCE_BYTES, SealedError};
