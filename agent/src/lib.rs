@@ -12,6 +12,7 @@ mod fleet;
 pub mod host;
 mod journal;
 pub mod measure;
+pub mod metadata;
 mod round;
 mod sizes;
 mod transport;
