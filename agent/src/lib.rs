@@ -15,6 +15,7 @@ pub mod host;
 mod identity;
 mod journal;
 pub mod measure;
+pub mod metadata;
 mod round;
 mod simulated;
 mod sizes;
