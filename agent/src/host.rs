@@ -108,7 +108,8 @@ impl Host {
     /// How each instance stands.
     #[must_use]
     pub fn standing(&self) -> Vec<(InstanceKey, u32, Phase)> {
-        let one = |(key, local): (&InstanceKey, &Local)| (key.clone(), local.generation, local.phase);
+        let one =
+            |(key, local): (&InstanceKey, &Local)| (key.clone(), local.generation, local.phase);
         self.local.iter().map(one).collect()
     }
 

@@ -244,7 +244,9 @@ impl Plot {
         let goes: Vec<Value> = goes
             .into_iter()
             .map(|mut one| {
-                one.as_object_mut().unwrap().retain(|name, _| name != "deadline" && name != "reboots");
+                one.as_object_mut()
+                    .unwrap()
+                    .retain(|name, _| name != "deadline" && name != "reboots");
                 one
             })
             .collect();

@@ -1,6 +1,6 @@
 //! Whose voice a host speaks with: its operator's, as simulated hosts do, or its own.
 
-use crate::identity::Identity;
+use crate::identity::{Identity, IdentityError};
 use crate::transport::Answer;
 use crate::wire::Registration;
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ impl Speech {
         let (path, body) = match self {
             Speech::ForOperator(host) => ("/v1/hosts".to_owned(), json!(host)),
             Speech::AsItself(identity, host) => {
-                let (previous, session) = identity.begin_session(&fresh_session())?;
+                let (previous, session) = identity.begin_session().map_err(text)?;
                 let mut host = json!(host);
                 if let Value::Object(fields) = &mut host {
                     fields.remove("host_id");
@@ -53,7 +53,7 @@ impl Speech {
     pub(crate) fn registered(&self) -> Result<(), String> {
         match self {
             Speech::ForOperator(_) => Ok(()),
-            Speech::AsItself(identity, _) => identity.session_begun(),
+            Speech::AsItself(identity, _) => identity.session_begun().map_err(text),
         }
     }
 
@@ -71,9 +71,6 @@ impl Speech {
     }
 }
 
-/// A name for a session that no other agent draws.
-fn fresh_session() -> String {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the system gives random bytes");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+fn text(error: IdentityError) -> String {
+    error.to_string()
 }

@@ -94,7 +94,8 @@ pub(super) fn config(text: &str, path: &Path, host_name: &str) -> Result<HostCon
     })?;
     let driver = file.driver.unwrap_or(DriverKind::Process);
     if file.images.is_empty() && driver == DriverKind::Qemu {
-        let right = "write `[images.default]` and below it the `disk` that every instance begins with";
+        let right =
+            "write `[images.default]` and below it the `disk` that every instance begins with";
         return Err(missing(format!("no image is named: {right}")));
     }
     let folder = path.parent().unwrap_or(Path::new(""));

@@ -1,0 +1,94 @@
+//! Where an instance runs: what each driver makes ready for it.
+
+use super::run::{Plan, RunDir};
+use super::{Order, World, program, qemu, volumes};
+use crate::config::DriverKind;
+use crate::metadata::{InstanceFacts, LaunchBody};
+use crate::wire::InstanceKey;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+/// What is to be run, and by which command its keeper is started.
+pub(crate) struct Placed {
+    pub(crate) plan: Plan,
+    pub(crate) keeper: Vec<String>,
+}
+
+/// Makes ready what a program needs: its volumes, its limits, its environment.
+///
+/// # Errors
+/// What is not to be had.
+pub(crate) fn place(
+    world: &World,
+    dir: &RunDir,
+    order: &Order,
+    facts: &InstanceFacts,
+    metadata: SocketAddr,
+) -> Result<Placed, String> {
+    let launch = &order.launch;
+    let prepare = |make: &dyn Fn(&_, &_) -> _| {
+        let folder = &world.config.volumes_dir;
+        volumes::prepare(folder, &facts.key, &launch.volumes, order.has_run, make)
+    };
+    let cgroup = world.cgroups.as_ref().map(|groups| {
+        let spec = &launch.spec;
+        groups.make(facts.key.instance_id.as_str(), spec.vcpus, spec.memory_mib)
+    });
+    let cgroup = cgroup.transpose().map_err(|error| format!("its control group: {error}"))?;
+    let (program, home) = match world.config.driver {
+        DriverKind::Process | DriverKind::Netns => {
+            let folders = prepare(&volumes::make_folder)?;
+            let because = |error: std::io::Error| error.to_string();
+            program::name_volumes(dir, facts, &folders).map_err(because)?;
+            let home = folders.into_iter().next().unwrap_or_else(|| dir.path(""));
+            (program::program(world, dir, facts).map_err(because)?, home)
+        }
+        DriverKind::Qemu => {
+            let base = qemu::base(world, launch)?;
+            let disks = prepare(&|volume: &_, path: &_| {
+                qemu::make_disk(volume, path, &launch.volumes, &base)
+            })?;
+            (qemu::program(world, facts, &disks, metadata), dir.path(""))
+        }
+    };
+    let plan = Plan {
+        generation: order.generation,
+        program,
+        env: program::environment(facts, order.generation, &home, metadata),
+        work_dir: home,
+        grace_ms: world.config.restart.stop_grace_ms,
+        cgroup,
+        metadata,
+        crashes: 0,
+        planned_at: 0,
+    };
+    Ok(Placed { plan, keeper: world.keeper.clone() })
+}
+
+/// Makes an instance's network, or finds it made.
+///
+/// # Errors
+/// What is not to be had.
+pub(crate) fn network_up(
+    _world: &World,
+    _key: &InstanceKey,
+    _launch: &LaunchBody,
+) -> Result<(), String> {
+    Ok(())
+}
+
+/// Takes an instance's network down.
+pub(crate) fn network_down(_world: &World, _key: &InstanceKey, _launch: &LaunchBody) {}
+
+/// Listens for an instance's questions about itself: where it was told before, if it was.
+///
+/// # Errors
+/// When it cannot listen there.
+pub(crate) fn listen(
+    _world: &World,
+    _facts: &InstanceFacts,
+    at: Option<SocketAddr>,
+) -> Result<TcpListener, String> {
+    let at = at.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    TcpListener::bind(at)
+        .map_err(|error| format!("the metadata service cannot listen on {at}: {error}"))
+}
