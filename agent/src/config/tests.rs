@@ -87,6 +87,8 @@ fn everything_can_be_said_and_paths_begin_at_the_file() {
 
 #[test]
 fn an_image_without_an_entry_runs_nothing_where_there_is_no_default() {
+    let config = read("zone = \"a\"").expect("user data say what is run");
+    assert_eq!(config.image("ami-1"), None);
     let config = read("zone = \"a\"\n[images.ami-1]\nprogram = [\"x\"]").expect("right");
     assert!(config.image("ami-1").is_some());
     assert_eq!(config.image("ami-2"), None);
@@ -119,7 +121,7 @@ fn what_is_wrong_is_said_with_its_line_its_field_and_what_would_be_right() {
         (line_4("[images.ami-1]\nprogramme = []"), Some(5), &["`programme`", "`program`"]),
         (line_1("rack = "), Some(1), &["rack ="]),
         (LEAST.replace("zone = \"zone-a\"", ""), None, &["`zone` is missing", "zone = \"zone-a\""]),
-        ("zone = \"a\"".to_owned(), None, &["no image", "`[images.default]`"]),
+        ("zone = \"a\"\ndriver = \"qemu\"".to_owned(), None, &["no image", "`[images.default]`"]),
     ];
     for (text, line, words) in cases {
         let error = read(&text).expect_err(&text);

@@ -28,19 +28,22 @@ use axum::body::Bytes;
 use eventplane_domain::{InstanceId, Millis, Tenant};
 use run::RunDir;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
+use volumes::Found;
 use worker::{Command, Worker};
 
-/// How soon after its start, and how often then, a host asks which of its volumes were given back.
-const VOLUMES_FIRST: Duration = Duration::from_secs(10);
+/// How soon after its start, or after an instance is gone, and how often otherwise, a host asks which of
+/// its volumes were given back.
+const VOLUMES_SOON: Duration = Duration::from_secs(2);
 const VOLUMES_EVERY: Duration = Duration::from_secs(600);
 
 /// What all instances of a host share.
@@ -93,12 +96,25 @@ struct Known {
     stops: u32,
 }
 
+/// The instances that are here, for who looks after volumes.
+#[derive(Default)]
+struct Here {
+    keys: Mutex<BTreeSet<InstanceKey>>,
+    /// One is here no more.
+    has_gone: Notify,
+}
+
+impl Here {
+    fn keys(&self) -> MutexGuard<'_, BTreeSet<InstanceKey>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The instances of a real host.
 pub(crate) struct Machine {
     world: Arc<World>,
     known: BTreeMap<InstanceKey, Known>,
-    /// The same keys, for who looks after volumes.
-    keys: Arc<Mutex<Vec<InstanceKey>>>,
+    here: Arc<Here>,
     tell: UnboundedSender<Happened>,
     told: UnboundedReceiver<Happened>,
     volumes: JoinHandle<()>,
@@ -107,9 +123,9 @@ pub(crate) struct Machine {
 impl Machine {
     pub(crate) fn new(world: World) -> Machine {
         let (tell, told) = mpsc::unbounded_channel();
-        let (world, keys) = (Arc::new(world), Arc::default());
-        let volumes = tokio::spawn(look_after_volumes(world.clone(), Arc::clone(&keys)));
-        Machine { world, known: BTreeMap::new(), keys, tell, told, volumes }
+        let (world, here) = (Arc::new(world), Arc::default());
+        let volumes = tokio::spawn(look_after_volumes(world.clone(), Arc::clone(&here)));
+        Machine { world, known: BTreeMap::new(), here, tell, told, volumes }
     }
 
     fn instances_dir(&self) -> PathBuf {
@@ -136,7 +152,7 @@ impl Machine {
             let ordered = ordered.map_or(0, |order| order.generation);
             let known = Known { commands, ordered, consoles: 0, stops: 0 };
             self.known.insert(key.clone(), known);
-            self.keys.lock().unwrap_or_else(PoisonError::into_inner).push(key.clone());
+            self.here.keys().insert(key.clone());
         }
         self.known.get_mut(key).expect("it is there now")
     }
@@ -256,8 +272,9 @@ impl Driver for Machine {
     fn forget(&mut self, key: &InstanceKey) {
         // Its worker has nothing left to do, and ends with its orders.
         self.known.remove(key);
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| known != key);
         self.remove(key);
+        self.here.keys().remove(key);
+        self.here.has_gone.notify_one();
     }
 
     async fn happened(&mut self) -> Vec<Happened> {
@@ -278,36 +295,39 @@ impl Driver for Machine {
 }
 
 /// Deletes volumes that the plane says were given back for good, of instances that are not here.
-async fn look_after_volumes(world: Arc<World>, here: Arc<Mutex<Vec<InstanceKey>>>) {
+async fn look_after_volumes(world: Arc<World>, here: Arc<Here>) {
     let folder = &world.config.volumes_dir;
-    let mut wait = VOLUMES_FIRST;
     loop {
-        sleep(wait).await;
-        wait = VOLUMES_EVERY;
-        let mut volumes = match volumes::all(folder) {
-            Ok(volumes) => volumes,
+        sleep(VOLUMES_SOON).await;
+        match volumes::all(folder) {
+            Ok(mut volumes) => {
+                let is_here = |volume: &Found| {
+                    here.keys().iter().any(|key| key.instance_id == volume.instance_id)
+                };
+                volumes.retain(|volume| !is_here(volume));
+                delete_given_back(&world, &volumes).await;
+            }
             Err(error) => {
                 warn!(%error, folder = %folder.display(), "cannot look after volumes");
-                continue;
+            }
+        }
+        let _ = timeout(VOLUMES_EVERY, here.has_gone.notified()).await;
+    }
+}
+
+async fn delete_given_back(world: &World, volumes: &[Found]) {
+    for some in volumes.chunks(link::VOLUMES_MAX) {
+        let gone = match world.link.gone(some).await {
+            Ok(gone) => gone,
+            Err(why) => {
+                warn!(%why, "which volumes were given back is not known");
+                return;
             }
         };
-        {
-            let here = here.lock().unwrap_or_else(PoisonError::into_inner);
-            volumes.retain(|volume| !here.iter().any(|key| key.instance_id == volume.instance_id));
-        }
-        for some in volumes.chunks(link::VOLUMES_MAX) {
-            let gone = match world.link.gone(some).await {
-                Ok(gone) => gone,
-                Err(why) => {
-                    warn!(%why, "which volumes were given back is not known");
-                    break;
-                }
-            };
-            for volume in some.iter().filter(|volume| gone.contains(&volume.volume_id)) {
-                match volumes::delete(folder, volume) {
-                    Ok(()) => info!(volume = volume.volume_id, "deleted: it was given back"),
-                    Err(error) => warn!(volume = volume.volume_id, %error, "cannot be deleted"),
-                }
+        for volume in some.iter().filter(|volume| gone.contains(&volume.volume_id)) {
+            match volumes::delete(&world.config.volumes_dir, volume) {
+                Ok(()) => info!(volume = volume.volume_id, "deleted: it was given back"),
+                Err(error) => warn!(volume = volume.volume_id, %error, "cannot be deleted"),
             }
         }
     }
