@@ -113,7 +113,7 @@ impl Refusal {
                 Class::Quota
             }
             (_, "RequestLimitExceeded") => Class::Throttled,
-            (StatusCode::FORBIDDEN, _) => Class::Auth,
+            (StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED, _) => Class::Auth,
             (StatusCode::CONFLICT, _) => Class::Conflict,
             (status, _) if status.is_server_error() => Class::Internal,
             _ => Class::Invalid,
@@ -201,6 +201,10 @@ impl From<StoreFault> for Refusal {
     }
 }
 
+/// Codes that say: not whoever sent this.
+const FORBIDDEN: [&str; 4] =
+    ["EnrolmentTokenUsed", "InvalidEnrolmentToken", "HostIsEnrolled", "HostKeyRevoked"];
+
 /// How codes end that say: something stands in the way.
 const CONFLICTS: [&str; 7] =
     [".Conflict", ".Duplicate", "InUse", "AlreadyExists", "Violation", "LimitExceeded", "State"];
@@ -210,8 +214,12 @@ impl From<Reason> for Refusal {
         let code = reason.code.trim_start_matches("Client.").trim_start_matches("Server.");
         let status = if code.ends_with(".NotFound") {
             StatusCode::NOT_FOUND
+        } else if code == "HostUnauthenticated" {
+            StatusCode::UNAUTHORIZED
+        } else if FORBIDDEN.contains(&code) {
+            StatusCode::FORBIDDEN
         } else if CONFLICTS.iter().any(|end| code.ends_with(end))
-            || matches!(code, "CannotDelete" | "OperationNotPermitted")
+            || matches!(code, "CannotDelete" | "OperationNotPermitted" | "HostFenced")
         {
             StatusCode::CONFLICT
         } else {

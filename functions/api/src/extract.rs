@@ -7,6 +7,7 @@ use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use eventplane_domain::Tenant;
+use eventplane_engine::LetInByNobody;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
@@ -16,6 +17,16 @@ const LATER: [(&str, &str); 2] = [
     ("max_count", "all-or-nothing launches come later: `count` asks for independent launches"),
 ];
 
+/// Refuses what came through a door at which nobody is asked who they are: that is for hosts' agents
+/// alone, who sign.
+fn let_in(parts: &Parts) -> Result<(), Refusal> {
+    if parts.extensions.get::<LetInByNobody>().is_none() {
+        return Ok(());
+    }
+    let message = "nobody has said who sent this: only hosts' agents are asked by the api itself";
+    Err(Refusal::invalid("UnauthorizedOperation", message).status(StatusCode::FORBIDDEN))
+}
+
 /// The api for whoever asks: of the caller's tenant.
 pub(crate) struct Caller(pub(crate) Shared);
 
@@ -23,6 +34,7 @@ impl FromRequestParts<Shared> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Refusal> {
+        let_in(parts)?;
         limits::enter(api, &parts.method, parts.uri.path()).await?;
         let named = parts.extensions.get::<Option<Tenant>>();
         if named.is_none() && !api.options.tenant_of_request {
@@ -38,13 +50,15 @@ impl FromRequestParts<Shared> for Caller {
     }
 }
 
-/// The api for those who run the plane, and for its hosts: not for a tenant among others.
+/// The api for those who run the plane, and for the hosts that they simulate: not for a tenant among
+/// others.
 pub(crate) struct Operator(pub(crate) Shared);
 
 impl FromRequestParts<Shared> for Operator {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Refusal> {
+        let_in(parts)?;
         if parts.extensions.get::<Option<Tenant>>().is_some() {
             let message = "hosts, capacity, breakers, dead letters, replays and the ledger are for \
                            those who run the plane";
@@ -63,31 +77,46 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            let status = rejection.status();
-            let (code, message) = match status {
-                StatusCode::PAYLOAD_TOO_LARGE => {
-                    let most = crate::BODY_BYTES_MAX;
-                    ("RequestTooLarge", format!("the body has to be at most {most} bytes"))
-                }
-                _ => ("MalformedBody", rejection.body_text()),
-            };
-            Refusal::invalid(code, message).status(status)
-        })?;
-        // serde takes a list for an object whose fields come in order; here that is no object.
-        if !bytes.trim_ascii_start().starts_with(b"{") {
-            let message =
-                "the body has to be one JSON object, such as {\"instance_type\": \"t3.micro\"}";
-            return Err(Refusal::invalid("MalformedBody", message));
-        }
-        let mut json = serde_json::Deserializer::from_slice(&bytes);
-        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let path = error.path().to_string();
-            refused(&path, error.inner())
-        })?;
-        json.end().map_err(|error| refused(".", &error))?;
-        Ok(Body(value))
+        from_json(&bytes_of(request, state).await?).map(Body)
     }
+}
+
+/// The request apart from its body, and the body as it came.
+pub(crate) async fn whole_body(request: Request) -> Result<(Parts, Bytes), Refusal> {
+    let (parts, body) = request.into_parts();
+    let request = Request::from_parts(parts.clone(), body);
+    Ok((parts, bytes_of(request, &()).await?))
+}
+
+async fn bytes_of<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Refusal> {
+    Bytes::from_request(request, state).await.map_err(|rejection| {
+        let status = rejection.status();
+        let (code, message) = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                let most = crate::BODY_BYTES_MAX;
+                ("RequestTooLarge", format!("the body has to be at most {most} bytes"))
+            }
+            _ => ("MalformedBody", rejection.body_text()),
+        };
+        Refusal::invalid(code, message).status(status)
+    })
+}
+
+/// Reads a body: one object.
+pub(crate) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    // serde takes a list for an object whose fields come in order; here that is no object.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        let message =
+            "the body has to be one JSON object, such as {\"instance_type\": \"t3.micro\"}";
+        return Err(Refusal::invalid("MalformedBody", message));
+    }
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        refused(&path, error.inner())
+    })?;
+    json.end().map_err(|error| refused(".", &error))?;
+    Ok(value)
 }
 
 fn refused(path: &str, error: &serde_json::Error) -> Refusal {

@@ -1,5 +1,6 @@
 //! Hosts as people see and manage them, and what the plane has room for.
 
+use crate::agents::{has_enrolled, is_enrolled};
 use crate::error::Refusal;
 use crate::extract::{Body, Operator, Parameters, Path};
 use crate::{Api, Shared};
@@ -27,12 +28,30 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(capacity))
 }
 
-/// How a host introduces itself.
+/// How an operator introduces a host that is simulated.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RegisterHost {
     /// 1 to 64 letters, digits, `-`, `_` and `.`.
     host_id: String,
+    /// Its zone.
+    zone: String,
+    /// Its rack.
+    rack: String,
+    /// Virtual CPUs.
+    vcpus: u32,
+    /// Memory in MiB.
+    memory_mib: u32,
+    /// Network bandwidth in Mbps.
+    network_mbps: u32,
+    /// Its GPUs, if it has any: all of one model.
+    gpus: Option<Gpus>,
+}
+
+/// What a host has, and where it stands.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HostShape {
     /// Its zone.
     zone: String,
     /// Its rack.
@@ -67,6 +86,9 @@ fn shown(host: &Host) -> Value {
         "total": host.total,
         "free": host.free,
     });
+    if host.is_enrolled {
+        shown["enrolled"] = json!(true);
+    }
     if let Some(model) = &host.gpu_model {
         shown["gpu_model"] = json!(model);
     }
@@ -75,26 +97,44 @@ fn shown(host: &Host) -> Value {
 
 /// Registers a host; once more the same changes nothing, other sizes change it by the difference.
 #[utoipa::path(post, path = "/v1/hosts", tag = "hosts", request_body = RegisterHost,
-    responses((status = 200, description = "The host")))]
+    responses((status = 200, description = "The host"),
+        (status = 403, description = "HostIsEnrolled: its own agent registers it")))]
 async fn register(
     Operator(api): Operator,
     Body(asked): Body<RegisterHost>,
 ) -> Result<Json<Value>, Refusal> {
     let id = host_id(&asked.host_id)?;
+    if has_enrolled(&api, &id).await? {
+        return Err(is_enrolled(&id));
+    }
     let RegisterHost { zone, rack, vcpus, memory_mib, network_mbps, gpus, .. } = asked;
+    let shape = HostShape { zone, rack, vcpus, memory_mib, network_mbps, gpus };
+    Ok(Json(admit(&api, &id, shape, false).await?))
+}
+
+/// Registers a host, and shows it.
+pub(crate) async fn admit(
+    api: &Api,
+    id: &HostId,
+    shape: HostShape,
+    is_enrolled: bool,
+) -> Result<Value, Refusal> {
+    let HostShape { zone, rack, vcpus, memory_mib, network_mbps, gpus } = shape;
     let gpus = gpus.map(|gpus| GpuNeed { model: gpus.model, count: gpus.count });
-    let registration = Registration { zone, rack, vcpus, memory_mib, network_mbps, gpus };
+    let registration =
+        Registration { zone, rack, vcpus, memory_mib, network_mbps, gpus, is_enrolled };
     let store = &*api.ports.store;
-    let is_new = fleet::host(store, &id).await?.is_none();
-    let host = fleet::register(store, &id, &registration).await??;
-    heard(&api, &id).await?;
+    let is_new = fleet::host(store, id).await?.is_none();
+    let host = fleet::register(store, id, &registration).await??;
+    let seen = store.get(&seen::seen_key(id)).await?;
+    seen::heard(store, &host, seen.as_ref(), api.ports.clock.now()).await?;
     if is_new {
         // The first host of a zone brings the zone's subnet and pools.
         let zones = [host.zone.clone()];
         eventplane_network::seed(store, &api.options.tenant, &zones).await?;
         eventplane_storage::seed(store, &zones, api.options.pool_sizes).await?;
     }
-    Ok(Json(shown(&host)))
+    Ok(shown(&host))
 }
 
 #[derive(Deserialize)]
@@ -132,7 +172,15 @@ pub(crate) async fn found(api: &Api, id: &HostId) -> Result<Host, Refusal> {
     host.ok_or_else(|| Refusal::from(fleet::not_found(id)).about("host_id"))
 }
 
-/// The host that asks or reports: it is heard of.
+/// Refuses an operator who would speak for a host that is not there, or speaks for itself.
+pub(crate) async fn of_operator(api: &Api, id: &HostId) -> Result<(), Refusal> {
+    match found(api, id).await?.is_enrolled {
+        true => Err(is_enrolled(id)),
+        false => Ok(()),
+    }
+}
+
+/// The simulated host that reports: it is heard of.
 pub(crate) async fn heard(api: &Api, id: &HostId) -> Result<(), Refusal> {
     let store = &*api.ports.store;
     let items = store.batch_get(&[fleet::host_key(id), seen::seen_key(id)]).await?;
@@ -140,6 +188,9 @@ pub(crate) async fn heard(api: &Api, id: &HostId) -> Result<(), Refusal> {
         return Err(Refusal::from(fleet::not_found(id)).about("host_id"));
     };
     let host = Host::read(id, item)?;
+    if host.is_enrolled {
+        return Err(is_enrolled(id));
+    }
     Ok(seen::heard(store, &host, items[1].as_ref(), api.ports.clock.now()).await?)
 }
 

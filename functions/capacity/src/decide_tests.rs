@@ -49,6 +49,7 @@ fn host(name: &str, zone: &str, free: i64, model: Option<&str>) -> Host {
         gpu_model: model.map(str::to_owned),
         total,
         free: Sizes { vcpus: free, ..total },
+        is_enrolled: false,
     }
 }
 
@@ -315,6 +316,7 @@ impl Site {
                 memory_mib: vcpus * 4096,
                 network_mbps: vcpus * 128,
                 gpus: None,
+                is_enrolled: false,
             };
             let done = fleet::register(&*store, &id(&format!("h-{n:05}")), &registration).await;
             done.expect("no fault").expect("registered");
@@ -442,6 +444,7 @@ async fn a_host_that_registers_again_changes_by_the_difference() {
         memory_mib: 65_536,
         network_mbps: 2_048,
         gpus: None,
+        is_enrolled: false,
     };
     let grown = fleet::register(&*site.store, &host, &again(20)).await.expect("no fault");
     let grown = grown.expect("registered");

@@ -23,6 +23,8 @@ pub struct Registration {
     pub network_mbps: u32,
     /// Its GPUs, if it has any: all of one model.
     pub gpus: Option<GpuNeed>,
+    /// Whether its own agent says so, which has enrolled.
+    pub is_enrolled: bool,
 }
 
 /// What one zone has.
@@ -124,6 +126,7 @@ fn newcomer(id: &HostId, registration: &Registration) -> Host {
         gpu_model: registration.gpus.as_ref().map(|gpus| gpus.model.clone()),
         total,
         free: total,
+        is_enrolled: registration.is_enrolled,
     }
 }
 

@@ -182,6 +182,8 @@ pub struct Host {
     pub total: Sizes,
     /// Its room that nobody holds.
     pub free: Sizes,
+    /// Whether an agent has enrolled for it: then it speaks for itself, and nobody else does.
+    pub is_enrolled: bool,
 }
 
 const ZONE: &str = "zone";
@@ -189,6 +191,8 @@ const RACK: &str = "rack";
 const STATE: &str = "state";
 const MODEL: &str = "model";
 const CLASS: &str = "class";
+/// Whether an agent has enrolled for it, and it speaks for itself.
+pub(crate) const ENROLLED: &str = "enrolled";
 
 /// Into how many shards the hosts of a zone and model are divided.
 pub(crate) const SHARDS: u64 = 8;
@@ -238,6 +242,7 @@ impl Host {
                 gpu_model: item.text(MODEL).map(str::to_owned),
                 total: Sizes::read(item, TOTAL)?,
                 free: Sizes::read(item, FREE)?,
+                is_enrolled: item.is_true(ENROLLED),
             })
         };
         read().ok_or_else(|| {
@@ -253,7 +258,8 @@ impl Host {
             .with(RACK, self.rack.as_str())
             .with(STATE, self.state.name())
             .with(CLASS, self.class())
-            .with_some(MODEL, self.gpu_model.as_deref());
+            .with_some(MODEL, self.gpu_model.as_deref())
+            .with_some(ENROLLED, self.is_enrolled.then_some(true));
         self.free.write(self.total.write(item, TOTAL), FREE)
     }
 
@@ -431,6 +437,7 @@ mod tests {
             gpu_model: gpus.then(|| "T4".to_owned()),
             total,
             free,
+            is_enrolled: false,
         }
     }
 

@@ -74,6 +74,7 @@ mod tests {
             gpu_model: Some("T4".to_owned()),
             total,
             free,
+            is_enrolled: false,
         };
         let one = Sizes { vcpus: 2, memory_mib: 1024, network_mbps: 10, gpus: 0 };
         let left = total.minus(one).minus(one);

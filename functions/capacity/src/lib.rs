@@ -1,8 +1,10 @@
 //! Capacity finds a host for a launch and reserves the room on it.
 //!
 //! `search` decides where to look, `decide` which of the hosts seen is taken, and `host` how its
-//! room changes; `fleet` is what people do with hosts, and `why` what they are told of them.
+//! room changes; `fleet` is what people do with hosts, `agents` who speaks for them, and `why` what
+//! people are told of them.
 
+pub mod agents;
 mod claim;
 mod decide;
 pub mod fleet;

@@ -41,6 +41,7 @@ fn host(name: &str, zone: &str, vcpus: i64) -> Host {
         gpu_model: None,
         total: TOTAL,
         free: Sizes { vcpus, ..TOTAL },
+        is_enrolled: false,
     }
 }
 
@@ -207,6 +208,7 @@ async fn above_a_thousand_hosts_it_is_by_class_and_where_it_says_room_the_search
             memory_mib: 262_144,
             network_mbps: 10_000,
             gpus: None,
+            is_enrolled: false,
         };
         let id = HostId::parse(&format!("h-{n:05}")).expect("a host id");
         fleet::register(&store, &id, &registration).await.expect("no fault").expect("registered");

@@ -6,14 +6,15 @@
 use crate::world::{ONE_TENANT, World};
 use axum::Router;
 use eventplane_domain::Tenant;
-use eventplane_engine::{Waiter, Watching};
+use eventplane_engine::{LetInByNobody, Waiter, Watching};
 use lambda_http::request::RequestContext;
 use lambda_http::{Error, Request, RequestExt};
 use tower::ServiceExt;
 
 /// Serves the api, until Lambda ends the process. A request with a token goes on with the tenant that
 /// the token names as an extension, `Option<Tenant>`: none if it names none. A request without a
-/// token is of somebody whom the account lets in by its own policies, and has no such extension.
+/// token is of somebody whom the account lets in by its own policies, and has no such extension. One
+/// that came by a route at which nobody is asked has [`LetInByNobody`] among them.
 ///
 /// # Errors
 /// A runtime that does not answer.
@@ -22,6 +23,9 @@ pub async fn serve_http(world: &World, router: Router) -> Result<(), Error> {
     let service = router.map_request(move |mut request: Request| {
         if let Some(tenant) = tenant_of(&request, claim.as_deref()) {
             request.extensions_mut().insert(tenant);
+        }
+        if is_let_in_by_nobody(&request) {
+            request.extensions_mut().insert(LetInByNobody);
         }
         request
     });
@@ -40,6 +44,19 @@ fn tenant_of(request: &Request, claim: Option<&str>) -> Option<Option<Tenant>> {
         Some(claim) => Some(jwt.claims.get(claim).and_then(|name| Tenant::parse(name).ok())),
         None => Some(None),
     }
+}
+
+/// Whether no authorizer has seen the request: whoever calls by IAM or with a token has a part of its
+/// context to themselves.
+///
+/// Source: "Working with AWS Lambda proxy integrations for HTTP APIs" (`requestContext.authorizer`),
+/// API Gateway developer guide.
+fn is_let_in_by_nobody(request: &Request) -> bool {
+    let Some(RequestContext::ApiGatewayV2(context)) = request.request_context_ref() else {
+        return true;
+    };
+    let authorizer = context.authorizer.as_ref();
+    !authorizer.is_some_and(|of| of.jwt.is_some() || of.iam.is_some())
 }
 
 /// Nobody tells of changes here: an answer that is waited for comes at once, and is asked for again.
@@ -81,6 +98,18 @@ mod tests {
             // A setting that is missing opens nothing to a token.
             assert_eq!(tenant_of(&request, None), expected.map(|_| None), "{authorizer}");
             assert_eq!(tenant_of(&request, Some("*")), None, "{authorizer}");
+        }
+    }
+
+    #[test]
+    fn what_no_authorizer_has_seen_is_let_in_by_nobody() {
+        for (authorizer, expected) in [
+            (r#"{"jwt": {"claims": {}, "scopes": null}}"#, false),
+            (r#"{"iam": {"accountId": "1"}}"#, false),
+            ("{}", true),
+            ("null", true),
+        ] {
+            assert_eq!(is_let_in_by_nobody(&request(authorizer)), expected, "{authorizer}");
         }
     }
 }

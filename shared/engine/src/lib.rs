@@ -22,7 +22,7 @@ pub use log::{Logged, read_log, write_log};
 pub use metric::{METRIC, metric};
 pub use ports::{
     Archive, Archived, Breaker, BreakerState, Breakers, Chance, Clock, DeadLetter, DeadLetters,
-    Fault, Found, Ports, Publisher, Span, Waiter, Watching,
+    Fault, Found, LetInByNobody, Ports, Publisher, Span, Waiter, Watching,
 };
 pub use receipt::{
     KEPT_MS, Receipt, TakesOn, ask_of, give_back, give_back_keeping, publish_again, refuse,

@@ -76,6 +76,11 @@ pub struct Ports {
     pub chance: Arc<dyn Chance>,
 }
 
+/// Of a request: that it came through a door at which nobody is asked who they are. Whoever received
+/// it puts this among its extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LetInByNobody;
+
 /// What a function could not handle, kept until somebody redrives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {

@@ -61,6 +61,7 @@ async fn register(store: Arc<EmbeddedStore>, first: usize, hosts: usize) -> Resu
             memory_mib: 512 * 1024,
             network_mbps: 50_000,
             gpus: None,
+            is_enrolled: false,
         };
         let id = HostId::parse(&format!("host-{number:06}")).map_err(anyhow::Error::msg)?;
         let registered = fleet::register(&*store, &id, &host).await?;
