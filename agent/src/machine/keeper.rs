@@ -11,7 +11,9 @@ use rustix::process::{
     Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, set_child_subreaper, setsid,
 };
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -23,6 +25,8 @@ use tokio::time::{Instant, sleep_until};
 pub(crate) const STARTED: &str = "started";
 /// The longest log of an instance's output, in bytes; the one before it is kept too.
 const LOG_BYTES_MAX: u64 = 1024 * 1024;
+/// How long a virtual machine's monitor may take to answer.
+const MONITOR_PATIENCE: Duration = Duration::from_secs(2);
 /// How often what is left of a program is looked for after it was killed.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -40,6 +44,9 @@ pub fn run_instance(dir: &Path) -> Result<(), String> {
     let boot = boot().map_err(told)?;
     let run = Run { generation: plan.generation, pid: me.as_raw_nonzero().get(), boot };
     dir.write("run.json", &run).map_err(told)?;
+    if let Some(namespace) = &plan.netns {
+        enter_network(namespace).map_err(told)?;
+    }
     set_child_subreaper(Some(me)).map_err(told)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let exit = runtime.map_err(told)?.block_on(keep(&dir, &plan)).map_err(told)?;
@@ -69,7 +76,10 @@ async fn keep(dir: &RunDir, plan: &Plan) -> io::Result<Exit> {
         tokio::select! {
             _ = ended.recv() => {}
             _ = told_to_stop.recv(), if kill_at.is_none() => {
-                let _ = kill_process_group(program, Signal::TERM);
+                let monitor = plan.monitor.as_ref().map(|monitor| dir.path("").join(monitor));
+                if monitor.is_none_or(|monitor| press_power_button(&monitor).is_err()) {
+                    let _ = kill_process_group(program, Signal::TERM);
+                }
                 kill_at = Some(Instant::now() + Duration::from_millis(plan.grace_ms));
             }
             () = sleep_until(patience) => {
@@ -95,6 +105,36 @@ async fn keep(dir: &RunDir, plan: &Plan) -> io::Result<Exit> {
         signal: status.signal(),
         was_told_to: kill_at.is_some(),
     })
+}
+
+/// Moves this process, which has one thread, into a network namespace.
+fn enter_network(namespace: &Path) -> io::Result<()> {
+    let because = |error: io::Error| {
+        io::Error::new(error.kind(), format!("{}: {error}", namespace.display()))
+    };
+    let namespace_file = File::open(namespace).map_err(because)?;
+    let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+    rustix::thread::move_into_link_name_space(namespace_file.as_fd(), kind)
+        .map_err(|error| because(error.into()))
+}
+
+/// Has a virtual machine shut down ("QEMU Machine Protocol Specification" and `system_powerdown`, QEMU
+/// documentation).
+fn press_power_button(monitor: &Path) -> io::Result<()> {
+    let mut stream = UnixStream::connect(monitor)?;
+    stream.set_read_timeout(Some(MONITOR_PATIENCE))?;
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let mut heard = |word: &str| {
+        let gone = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        while !lines.next().ok_or_else(gone)??.contains(word) {}
+        io::Result::Ok(())
+    };
+    heard("\"QMP\"")?;
+    for command in ["qmp_capabilities", "system_powerdown"] {
+        writeln!(stream, "{{\"execute\": \"{command}\"}}")?;
+        heard("\"return\"")?;
+    }
+    Ok(())
 }
 
 /// Starts the program, with a thread that passes on its output.

@@ -47,7 +47,7 @@ pub(crate) fn place(
             let disks = prepare(&|volume: &_, path: &_| {
                 qemu::make_disk(volume, path, &launch.volumes, &base)
             })?;
-            (qemu::program(world, facts, &disks, metadata), dir.path(""))
+            (qemu::program(facts, &disks, metadata), dir.path(""))
         }
     };
     let plan = Plan {
@@ -56,6 +56,8 @@ pub(crate) fn place(
         env: program::environment(facts, order.generation, &home, metadata),
         work_dir: home,
         grace_ms: world.config.restart.stop_grace_ms,
+        monitor: (world.config.driver == DriverKind::Qemu).then(|| qemu::MONITOR.into()),
+        netns: None,
         cgroup,
         metadata,
         crashes: 0,

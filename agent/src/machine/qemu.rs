@@ -9,6 +9,8 @@ use std::process::Command;
 
 /// The programs of QEMU that are needed.
 pub(crate) const PROGRAMS: [&str; 2] = ["qemu-system-x86_64", "qemu-img"];
+/// The socket of its monitor, in the instance's directory, which it runs in.
+pub(crate) const MONITOR: &str = "monitor";
 
 /// The disk that the root volume of an instance begins as.
 ///
@@ -47,18 +49,16 @@ pub(crate) fn make_disk(
 }
 
 /// The command of a virtual machine ("QEMU System Emulation", QEMU documentation). Its network is
-/// QEMU's own: the guest has its leased address by DHCP, reaches out through its host, and asks for
-/// its metadata at the subnet's router, on a port that the firmware tells it (SMBIOS, in the form that
-/// cloud-init's NoCloud reads).
+/// QEMU's own: the guest gets its leased address by DHCP and reaches out through its host. Where it can
+/// ask for its metadata, at the subnet's router, the firmware tells it, as a credential that systemd
+/// hands on ("System and Service Credentials", systemd documentation: SMBIOS vendor strings).
 pub(crate) fn program(
-    world: &World,
     facts: &InstanceFacts,
     disks: &[PathBuf],
     metadata: SocketAddr,
 ) -> Vec<String> {
     let spec = &facts.launch.spec;
     let network = &facts.launch.network;
-    let _ = world;
     let mut command: Vec<String> = [
         PROGRAMS[0],
         "-nodefaults",
@@ -66,14 +66,13 @@ pub(crate) fn program(
         "none",
         "-serial",
         "stdio",
-        "-monitor",
-        "none",
         "-machine",
         "q35,accel=kvm:tcg",
     ]
     .map(str::to_owned)
     .to_vec();
     let mut option = |name: &str, value: String| command.extend([name.to_owned(), value]);
+    option("-qmp", format!("unix:{MONITOR},server=on,wait=off"));
     option("-name", facts.key.instance_id.to_string());
     option("-smp", spec.vcpus.to_string());
     option("-m", format!("{}M", spec.memory_mib));
@@ -85,10 +84,9 @@ pub(crate) fn program(
         ),
     );
     option("-device", format!("virtio-net-pci,netdev=eth0,mac={}", network.mac));
-    option(
-        "-smbios",
-        format!("type=1,serial=ds=nocloud;s=http://{}:{}/", network.gateway, metadata.port()),
-    );
+    let endpoint = format!("http://{}:{}/", network.gateway, metadata.port());
+    let credential = format!("io.systemd.credential:eventplane.metadata={endpoint}");
+    option("-smbios", format!("type=11,value={credential}"));
     for disk in disks {
         // Commas in a path are doubled ("QEMU System Emulation", `-drive`).
         let path = disk.to_string_lossy().replace(',', ",,");

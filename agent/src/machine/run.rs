@@ -34,6 +34,13 @@ pub(crate) struct Plan {
     pub(crate) work_dir: PathBuf,
     /// How long it may take to stop, in milliseconds, before it is killed.
     pub(crate) grace_ms: u64,
+    /// The socket of a virtual machine's monitor, below the instance's directory: by it the machine is
+    /// asked to shut down, as by its power button. Any other program is sent a signal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) monitor: Option<PathBuf>,
+    /// The network namespace that it runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) netns: Option<PathBuf>,
     /// The control group that limits it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cgroup: Option<PathBuf>,

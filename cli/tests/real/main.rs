@@ -1,7 +1,10 @@
 //! Real agents and real instances, end to end on one machine: the plane, three agents and all
 //! instances are processes of their own, and any of them can be killed.
 
+mod come_back;
+mod networks;
 mod site;
+mod virtual_machine;
 
 use serde_json::{Value, json};
 use site::{Process, Site, address, ask, hello, host_id, is_open, process, until};

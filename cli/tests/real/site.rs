@@ -14,20 +14,20 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 /// How long anything may take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The command under test.
-pub const EVENTPLANE: &str = env!("CARGO_BIN_EXE_eventplane");
+pub(crate) const EVENTPLANE: &str = env!("CARGO_BIN_EXE_eventplane");
 /// The program that most instances run.
-pub const PORT: u16 = 8080;
+pub(crate) const PORT: u16 = 8080;
 
 /// A process whose lines on both outputs are kept, and which ends with its owner.
-pub struct Process {
-    pub child: Child,
-    pub said: Arc<Mutex<String>>,
+pub(crate) struct Process {
+    pub(crate) child: Child,
+    pub(crate) said: Arc<Mutex<String>>,
 }
 
 impl Process {
-    pub fn start(arguments: &[&str]) -> Process {
+    pub(crate) fn start(arguments: &[&str]) -> Process {
         let mut child = Command::new(EVENTPLANE)
             .args(arguments)
             .env_remove("EVENTPLANE_ENDPOINT")
@@ -54,11 +54,11 @@ impl Process {
         Process { child, said }
     }
 
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         self.said.lock().expect("no panic").clone()
     }
 
-    pub async fn until_it_says(&mut self, word: &str) {
+    pub(crate) async fn until_it_says(&mut self, word: &str) {
         until(&format!("`{word}`: {}", self.said()), async || {
             assert!(self.child.try_wait().expect("waited").is_none(), "ended: {}", self.said());
             self.said().contains(word)
@@ -67,7 +67,7 @@ impl Process {
     }
 
     /// Waits until it has ended, and says with which code.
-    pub async fn code(&mut self) -> Option<i32> {
+    pub(crate) async fn code(&mut self) -> Option<i32> {
         let mut code = None;
         until("its end", async || {
             code = self.child.try_wait().expect("waited");
@@ -78,7 +78,7 @@ impl Process {
     }
 
     /// As `kill -9` does.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("waited for");
     }
@@ -92,7 +92,7 @@ impl Drop for Process {
 }
 
 /// Waits until it holds.
-pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !holds().await {
         assert!(Instant::now() < end, "{what} never came");
@@ -101,20 +101,20 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 /// A plane and its hosts. What runs on them ends with it.
-pub struct Site {
-    pub dir: TempDir,
-    pub plane: Option<Process>,
-    pub agents: Vec<Process>,
-    pub address: SocketAddr,
-    pub http: Http,
-    pub subnet: String,
+pub(crate) struct Site {
+    pub(crate) dir: TempDir,
+    pub(crate) plane: Option<Process>,
+    pub(crate) agents: Vec<Process>,
+    pub(crate) address: SocketAddr,
+    pub(crate) http: Http,
+    pub(crate) subnet: String,
     /// What the instances' addresses begin with.
     network: String,
 }
 
 impl Site {
     /// A plane with so many hosts in one zone, whose instances have addresses in `network`.
-    pub async fn new(hosts: usize, network: &str) -> Site {
+    pub(crate) async fn new(hosts: usize, network: &str) -> Site {
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr());
         let address = port.expect("a port is free");
         let http = Http::new(&format!("http://{address}")).expect("an endpoint");
@@ -133,7 +133,7 @@ impl Site {
         site
     }
 
-    pub async fn start_plane(&mut self) {
+    pub(crate) async fn start_plane(&mut self) {
         let data_dir = self.path("plane").display().to_string();
         let port = self.address.port().to_string();
         let up = ["up", "--data-dir", &data_dir, "--port", &port, "--hosts", "0"];
@@ -142,12 +142,12 @@ impl Site {
         self.plane = Some(plane);
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Writes a host's `host.toml`, with these lines besides.
-    pub fn describe_host(&self, host_id: &str, more: &str) {
+    pub(crate) fn describe_host(&self, host_id: &str, more: &str) {
         let volumes = self.path("volumes");
         let text = format!(
             "host_id = \"{host_id}\"\nzone = \"zone-a\"\nrack = \"{host_id}\"\ndata_dir = \"{host_id}\"\n\
@@ -158,31 +158,31 @@ impl Site {
         fs::write(self.path(&format!("{host_id}.toml")), text).expect("written");
     }
 
-    pub fn agent(&self, host_id: &str) -> Process {
+    pub(crate) fn agent(&self, host_id: &str) -> Process {
         let config = self.path(&format!("{host_id}.toml")).display().to_string();
         let endpoint = self.http.endpoint().to_owned();
         Process::start(&["agent", "--host-config", &config, "--endpoint", &endpoint])
     }
 
-    pub async fn start_agent(&self, host_id: &str) -> Process {
+    pub(crate) async fn start_agent(&self, host_id: &str) -> Process {
         let mut agent = self.agent(host_id);
         agent.until_it_says("ready").await;
         agent
     }
 
-    pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         let body = body.map(|body| body.to_string().into_bytes());
         self.http.send(method, path, body).await.expect("the plane answers")
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Value {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Value {
         let answer = self.send(Method::POST, path, Some(body)).await;
         let said = answer.json().unwrap_or_default();
         assert!(answer.is_success(), "{path}: {} {said}", answer.status);
         said
     }
 
-    pub async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         let answer = self.send(Method::GET, path, None).await;
         let said = answer.json().unwrap_or_default();
         assert!(answer.is_success(), "{path}: {} {said}", answer.status);
@@ -190,7 +190,7 @@ impl Site {
     }
 
     /// Launches with this user data, and these fields besides.
-    pub async fn launch(&self, count: usize, user_data: &str, more: Value) -> Vec<String> {
+    pub(crate) async fn launch(&self, count: usize, user_data: &str, more: Value) -> Vec<String> {
         let mut body = json!({
             "instance_type": "t3.micro", "count": count, "subnet_id": self.subnet,
             "user_data": user_data,
@@ -204,7 +204,7 @@ impl Site {
     }
 
     /// Waits until an instance is in this state.
-    pub async fn state(&self, id: &str, state: &str) -> Value {
+    pub(crate) async fn state(&self, id: &str, state: &str) -> Value {
         let path = format!("/v1/instances/{id}?until={state}&wait=20");
         let end = Instant::now() + PATIENCE;
         loop {
@@ -217,7 +217,7 @@ impl Site {
     }
 
     /// Where an instance's directory is, on the host that has it.
-    pub fn run_dir(&self, host_id: &str, id: &str) -> PathBuf {
+    pub(crate) fn run_dir(&self, host_id: &str, id: &str) -> PathBuf {
         self.path(host_id).join("instances/default").join(id)
     }
 }
@@ -247,34 +247,34 @@ fn runs(dir: &Path) -> Vec<i64> {
     pids
 }
 
-pub fn host_id(index: usize) -> String {
+pub(crate) fn host_id(index: usize) -> String {
     format!("host-{index}")
 }
 
 /// User data of an instance that says who it is at its address.
-pub fn hello() -> String {
+pub(crate) fn hello() -> String {
     format!("#!/bin/sh\nexec {EVENTPLANE} hello \"$EVENTPLANE_PRIVATE_IP:{PORT}\"\n")
 }
 
 /// The address of an instance, as the plane knows it.
-pub fn address(instance: &Value) -> SocketAddr {
+pub(crate) fn address(instance: &Value) -> SocketAddr {
     let ip = instance["private_ip"].as_str().unwrap_or_else(|| panic!("{instance}"));
     SocketAddr::new(ip.parse().expect("an address"), PORT)
 }
 
 /// What stands behind an address, asked by HTTP.
-pub async fn ask(address: SocketAddr) -> Result<String, String> {
+pub(crate) async fn ask(address: SocketAddr) -> Result<String, String> {
     let http = Http::new(&format!("http://{address}")).map_err(|error| error.to_string())?;
     let answer = http.send(Method::GET, "/", None).await.map_err(|error| error.to_string())?;
     Ok(String::from_utf8_lossy(&answer.body).into_owned())
 }
 
 /// The process that answered.
-pub fn process(hello: &str) -> String {
+pub(crate) fn process(hello: &str) -> String {
     hello.trim().rsplit(' ').next().unwrap_or_default().to_owned()
 }
 
 /// Whether somebody listens there.
-pub fn is_open(address: SocketAddr) -> bool {
+pub(crate) fn is_open(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
 }
