@@ -11,6 +11,7 @@ pub mod config;
 mod fleet;
 pub mod host;
 mod journal;
+pub mod machine;
 pub mod measure;
 pub mod metadata;
 mod round;
