@@ -5,7 +5,7 @@ use crate::disk::{Disk, RealDisk};
 use crate::host::Host;
 use crate::identity::Identity;
 use crate::journal::{Journal, JournalError};
-use crate::machine::{Cgroups, Link, Machine, World};
+use crate::machine::{Cgroups, Link, Machine, World, networks};
 use crate::metadata::Tokens;
 use crate::round::{Counts, HostLoop, Pace, Shared, Silenced};
 use crate::speech::Speech;
@@ -40,6 +40,9 @@ pub enum AgentError {
     /// Its memory cannot be used.
     #[error(transparent)]
     Memory(#[from] JournalError),
+    /// Its driver lacks something.
+    #[error("{0}")]
+    Driver(String),
     /// The plane does not listen to it any more.
     #[error("{0}. What runs on this host runs on")]
     Silenced(#[from] Silenced),
@@ -129,6 +132,7 @@ impl Agent {
             Arc::new(OsChance::default()),
         );
         let world = World {
+            netns: networks(&config).map_err(AgentError::Driver)?,
             link: Link { transport: transport.clone(), host_id: host_id.clone() },
             keeper,
             cgroups: limits(&host_id),

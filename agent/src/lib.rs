@@ -15,7 +15,7 @@ mod fleet;
 pub mod host;
 mod identity;
 mod journal;
-mod machine;
+pub mod machine;
 pub mod measure;
 pub mod metadata;
 mod restart;

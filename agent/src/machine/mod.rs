@@ -2,10 +2,13 @@
 //! worker here that carries out its orders.
 
 mod cgroup;
+pub mod firewall;
 mod keeper;
 mod keeping;
 mod link;
+pub mod netns;
 mod place;
+pub mod port;
 mod program;
 mod qemu;
 mod run;
@@ -18,7 +21,7 @@ pub use keeper::run_instance;
 pub(crate) use cgroup::Cgroups;
 pub(crate) use link::Link;
 
-use crate::config::HostConfig;
+use crate::config::{DriverKind, HostConfig};
 use crate::driver::{Driver, Happened};
 use crate::host::Phase;
 use crate::metadata::{LaunchBody, Tokens};
@@ -26,6 +29,8 @@ use crate::wire::InstanceKey;
 use async_trait::async_trait;
 use axum::body::Bytes;
 use eventplane_domain::{InstanceId, Millis, Tenant};
+use netns::Netns;
+use port::Port;
 use run::RunDir;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +51,20 @@ use worker::{Command, Worker};
 const VOLUMES_SOON: Duration = Duration::from_secs(2);
 const VOLUMES_EVERY: Duration = Duration::from_secs(600);
 
+/// What a driver needs of the machine.
+///
+/// # Errors
+/// What is missing, and what would help.
+pub(crate) fn networks(config: &HostConfig) -> Result<Option<Netns>, String> {
+    match config.driver {
+        DriverKind::Process => Ok(None),
+        DriverKind::Netns => {
+            Netns::find(&config.host_id).map(Some).map_err(|error| error.to_string())
+        }
+        DriverKind::Qemu => qemu::check().map(|()| None),
+    }
+}
+
 /// What all instances of a host share.
 pub(crate) struct World {
     pub(crate) config: HostConfig,
@@ -54,6 +73,8 @@ pub(crate) struct World {
     pub(crate) keeper: Vec<String>,
     /// Where the machine allows it.
     pub(crate) cgroups: Option<Cgroups>,
+    /// For the driver of that name.
+    pub(crate) netns: Option<Netns>,
     /// What seals the tokens of metadata services.
     pub(crate) tokens: Arc<Tokens>,
 }
@@ -195,6 +216,24 @@ impl Machine {
         Ok(keys)
     }
 
+    /// Tells the networks which ports are up already, and takes down what is nobody's.
+    fn adopt_networks(&self, remembered: &[(InstanceKey, u32, Phase)]) {
+        let Some(netns) = &self.world.netns else { return };
+        for (key, generation, _) in remembered {
+            let order: Option<Order> = RunDir::at(&self.dir(key)).read("order.json").ok().flatten();
+            let order = order.filter(|order| order.generation == *generation);
+            let port = order.map(|order| Port::of(&key.instance_id, &order.launch.network));
+            if let Some(Ok(port)) = port {
+                netns.adopt(port);
+            }
+        }
+        for instance in netns.left_over().unwrap_or_default() {
+            if let Err(error) = netns.down(&instance) {
+                warn!(%instance, %error, "a network that is nobody's stays");
+            }
+        }
+    }
+
     /// Writes down what a new generation is made of, before anything is done about it.
     fn keep(&mut self, of: OrderOf) {
         let OrderOf { key, order } = of;
@@ -231,6 +270,7 @@ impl Driver for Machine {
             warn!(%error, "what an agent before this one has left cannot be seen");
             vec![]
         });
+        self.adopt_networks(&remembered);
         for (key, generation, phase) in &remembered {
             self.order(key, Command::Resume(*generation, *phase));
         }

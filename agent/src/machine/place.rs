@@ -1,11 +1,20 @@
 //! Where an instance runs: what each driver makes ready for it.
 
+use super::netns::{NAMESPACES, Netns, listen_inside};
+use super::port::Port;
 use super::run::{Plan, RunDir};
 use super::{Order, World, program, qemu, volumes};
 use crate::config::DriverKind;
 use crate::metadata::{InstanceFacts, LaunchBody};
 use crate::wire::InstanceKey;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use tracing::warn;
+
+/// Where an instance with a network of its own finds its metadata ("Access instance metadata for an EC2
+/// instance", EC2 user guide).
+const METADATA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), 80);
 
 /// What is to be run, and by which command its keeper is started.
 pub(crate) struct Placed {
@@ -57,7 +66,10 @@ pub(crate) fn place(
         work_dir: home,
         grace_ms: world.config.restart.stop_grace_ms,
         monitor: (world.config.driver == DriverKind::Qemu).then(|| qemu::MONITOR.into()),
-        netns: None,
+        netns: world
+            .netns
+            .as_ref()
+            .map(|netns| Path::new(NAMESPACES).join(netns.namespace(&facts.key.instance_id))),
         cgroup,
         metadata,
         crashes: 0,
@@ -70,27 +82,52 @@ pub(crate) fn place(
 ///
 /// # Errors
 /// What is not to be had.
-pub(crate) fn network_up(
-    _world: &World,
-    _key: &InstanceKey,
-    _launch: &LaunchBody,
+pub(crate) async fn network_up(
+    world: &Arc<World>,
+    key: &InstanceKey,
+    launch: &LaunchBody,
 ) -> Result<(), String> {
-    Ok(())
+    if world.netns.is_none() {
+        return Ok(());
+    }
+    let port = Port::of(&key.instance_id, &launch.network).map_err(|error| error.to_string())?;
+    let up = move |netns: &Netns| netns.up(&port).map_err(|error| error.to_string());
+    on_networks(world, up).await
 }
 
 /// Takes an instance's network down.
-pub(crate) fn network_down(_world: &World, _key: &InstanceKey, _launch: &LaunchBody) {}
+pub(crate) async fn network_down(world: &Arc<World>, key: &InstanceKey) {
+    let instance = key.instance_id.clone();
+    let down = move |netns: &Netns| netns.down(&instance).map_err(|error| error.to_string());
+    if let Err(why) = on_networks(world, down).await {
+        warn!(instance = %key.instance_id, %why, "its network stays until the agent starts anew");
+    }
+}
+
+/// Networks are made by commands, which are waited for elsewhere.
+async fn on_networks(
+    world: &Arc<World>,
+    what: impl FnOnce(&Netns) -> Result<(), String> + Send + 'static,
+) -> Result<(), String> {
+    let world = world.clone();
+    let done = tokio::task::spawn_blocking(move || world.netns.as_ref().map_or(Ok(()), what));
+    done.await.map_err(|bug| bug.to_string())?
+}
 
 /// Listens for an instance's questions about itself: where it was told before, if it was.
 ///
 /// # Errors
 /// When it cannot listen there.
 pub(crate) fn listen(
-    _world: &World,
-    _facts: &InstanceFacts,
+    world: &World,
+    facts: &InstanceFacts,
     at: Option<SocketAddr>,
 ) -> Result<TcpListener, String> {
+    let cannot = |at, error| format!("the metadata service cannot listen on {at}: {error}");
+    if let Some(netns) = &world.netns {
+        let namespace = netns.namespace(&facts.key.instance_id);
+        return listen_inside(&namespace, METADATA).map_err(|error| cannot(METADATA, error));
+    }
     let at = at.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    TcpListener::bind(at)
-        .map_err(|error| format!("the metadata service cannot listen on {at}: {error}"))
+    TcpListener::bind(at).map_err(|error| cannot(at, error))
 }

@@ -12,6 +12,22 @@ pub(crate) const PROGRAMS: [&str; 2] = ["qemu-system-x86_64", "qemu-img"];
 /// The socket of its monitor, in the instance's directory, which it runs in.
 pub(crate) const MONITOR: &str = "monitor";
 
+/// Looks for the programs of QEMU.
+///
+/// # Errors
+/// Which is missing, and in which package it is.
+pub(crate) fn check() -> Result<(), String> {
+    for (program, package) in PROGRAMS.into_iter().zip(["qemu-system-x86", "qemu-utils"]) {
+        Command::new(program).arg("--version").output().map_err(|error| {
+            format!(
+                "the driver qemu needs `{program}` ({error}): install the package `{package}`, as \
+                 Debian names it"
+            )
+        })?;
+    }
+    Ok(())
+}
+
 /// The disk that the root volume of an instance begins as.
 ///
 /// # Errors

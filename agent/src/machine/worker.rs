@@ -181,7 +181,7 @@ impl Worker {
         if !(is_this || has_ended) || generations != [generation; 3] {
             return Ok(None);
         }
-        place::network_up(&self.world, &self.key, &order.launch)?;
+        place::network_up(&self.world, &self.key, &order.launch).await?;
         let facts = Arc::new(facts.facts);
         let service = Service::start(&self.world, facts, Some(plan.metadata)).await?;
         Ok(Some(Box::new(Running { order, plan, kept, service })))
@@ -219,7 +219,7 @@ impl Worker {
         }
         sweep(&self.dir, &self.key.instance_id).await?;
         let facts = self.facts(&order).await?;
-        place::network_up(&self.world, &self.key, &order.launch)?;
+        place::network_up(&self.world, &self.key, &order.launch).await?;
         let service = Service::start(&self.world, facts, None).await?;
         let (plan, kept) = self.run_program(&order, &service, 0).await?;
         Ok(Box::new(Running { order, plan, kept: Some(kept), service }))
@@ -314,7 +314,7 @@ impl Worker {
             }
             Next::Over(reason) => {
                 self.send_console_of(generation);
-                place::network_down(&self.world, &self.key, &running.order.launch);
+                place::network_down(&self.world, &self.key).await;
                 drop(running);
                 self.is_over(generation, reason).await;
                 Standing::Idle
@@ -387,11 +387,10 @@ impl Worker {
     }
 
     async fn end(&mut self, standing: Standing) -> Standing {
-        let (running, was_running) = match standing {
-            Standing::Idle => (None, false),
-            Standing::Runs(running) | Standing::Waits(_, running) => (Some(running), true),
+        let running = match standing {
+            Standing::Idle => None,
+            Standing::Runs(running) | Standing::Waits(_, running) => Some(running),
         };
-        let order: Option<Order> = self.dir.read("order.json").ok().flatten();
         loop {
             match self.try_to_end(running.as_deref()).await {
                 Ok(()) => break,
@@ -401,12 +400,10 @@ impl Worker {
                 }
             }
         }
-        if let Some(order) = running.as_ref().map(|running| &running.order).or(order.as_ref()) {
-            if was_running {
-                self.send_console_of(order.generation);
-            }
-            place::network_down(&self.world, &self.key, &order.launch);
+        if let Some(running) = running {
+            self.send_console_of(running.order.generation);
         }
+        place::network_down(&self.world, &self.key).await;
         Standing::Idle
     }
 

@@ -64,7 +64,7 @@ async fn inside_a_network_of_its_own() {
     let agent = site.start_agent(&host_id(0)).await;
     site.agents.push(agent);
     // Of this group everybody may ask on one port; by default a group's members ask each other.
-    let group = json!({ "group_name": "web", "description": "open to all" });
+    let group = json!({ "name": "web", "description": "open to all" });
     let group = site.post("/v1/security-groups", group).await;
     let web = group["group_id"].as_str().unwrap_or_else(|| panic!("{group}")).to_owned();
     let rule =
