@@ -8,7 +8,9 @@ use crate::view::{Whole, read_all};
 use crate::{Api, Shared, catalogue};
 use axum::Json;
 use axum::http::{HeaderMap, StatusCode};
-use eventplane_domain::{HostId, InstanceId, LaunchSpec, Mutant, Reason, Strategy, planted};
+use eventplane_domain::{
+    HostId, InstanceId, LaunchSpec, Mutant, Reason, Strategy, Tenant, planted,
+};
 use eventplane_engine::{Emit, Origin, stamp};
 use eventplane_events::{Data, Entry};
 use eventplane_instances::{Record, Request, record_key};
@@ -413,7 +415,7 @@ async fn write(
     let mut spec = LaunchSpec { reservation_id: reservation_id.clone(), ..plan.spec.clone() };
     let mut writes = Vec::new();
     if let Some(data) = &request.user_data {
-        let key = user_data_key(api, &reservation_id);
+        let key = user_data_key(tenant, &reservation_id);
         spec.user_data_ref = Some(reservation_id.clone());
         let item = Item::new().with("data", data.as_str());
         writes.push(Write::put(key, item).when(Condition::ItemAbsent));
@@ -478,8 +480,8 @@ fn unknown(request: &LaunchRequest) -> Refusal {
 }
 
 /// Where a reservation's user data is kept.
-fn user_data_key(api: &Api, reservation_id: &str) -> Key {
-    let partition = api.options.tenant.partition(reservation_id);
+pub(crate) fn user_data_key(tenant: &Tenant, reservation_id: &str) -> Key {
+    let partition = tenant.partition(reservation_id);
     Key::new(eventplane_instances::TABLE.name, partition, "user-data")
 }
 

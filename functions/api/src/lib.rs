@@ -38,10 +38,11 @@ pub use limits::{LimitSettings, Limits, Rate};
 
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
-use axum::{Json, Router, middleware};
+use axum::{Extension, Json, Router, middleware};
 use eventplane_domain::Tenant;
 use eventplane_engine::{Archive, Breakers, DeadLetters, Ports, Waiter};
 use eventplane_keys::MasterKey;
+use eventplane_security::Sessions;
 use eventplane_storage::PoolSizes;
 use eventplane_store::Table;
 use std::sync::Arc;
@@ -135,11 +136,13 @@ pub fn router(api: Api) -> Router {
         .merge(replays::routes())
         .split_for_parts();
     let document = Arc::new(document::completed(document));
+    let sessions = Arc::new(Sessions::new(api.master.clone(), api.ports.chance.clone()));
     router
         .route("/openapi.json", get(async move || Json(document.as_ref().clone())))
         .fallback(answer::no_such_route)
         .method_not_allowed_fallback(answer::no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(Extension(sessions))
         .with_state(Arc::new(api))
         .layer(middleware::from_fn(answer::with_request_id))
 }

@@ -1,15 +1,14 @@
-//! What the receipt holds: the document, the sealed credentials, and the audit record. The audit
+//! What the receipt holds: the document, the sealed secret, and the audit record. The audit
 //! record stays when all else is given back.
 
 use crate::audit::{self, Entry};
 use crate::document::SignedDocument;
 use crate::keys::{Keys, hex, unhex};
 use crate::receipt_key;
-use eventplane_domain::{Identity, InstanceId, Millis, Tenant};
+use eventplane_domain::{Identity, InstanceId, Tenant};
 use eventplane_engine::{Chance, Fault, Receipt};
 use eventplane_keys::{DataKey, MasterKey};
 use eventplane_store::{FaultKind, Item, ItemExt, Store, StoreFault};
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,53 +23,43 @@ const KEY: &str = "key";
 const AUDIT: &str = "audit";
 const AUDIT_HEAD: &str = "audit_head";
 
-/// How long credentials live, in milliseconds: 12 hours, the longest session of a role in AWS
-/// (which renews those of an EC2 instance). Here a generation's are not renewed; the next one gets
-/// new ones.
-///
-/// Source: "AssumeRole" (`DurationSeconds`), STS API reference.
-pub const CREDENTIALS_LIVE_MS: i64 = 12 * 3600 * 1000;
+/// The secret of one generation, from which the credentials of its role are derived. Nobody is given
+/// it, and no output shows it by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Root(String);
 
-/// Credentials of a role. They are shown to nobody by accident: not in a log, not in an event.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Credentials {
-    /// Which credentials these are.
-    pub access_key_id: String,
-    /// The secret.
-    pub secret_access_key: String,
-    /// Until when they are good, in milliseconds since the epoch: whoever honours them checks it.
-    pub expires_at: Millis,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credentials({}, hidden)", self.access_key_id)
+impl Root {
+    /// The secret itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
     }
 }
 
-/// Fresh credentials, and the nonce to seal them with.
+impl fmt::Debug for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Root(hidden)")
+    }
+}
+
+/// A fresh secret, and the nonce to seal it with.
 #[derive(Clone)]
 pub(crate) struct Secret {
-    credentials: Credentials,
+    root: Root,
     nonce: [u8; 12],
 }
 
 impl Secret {
-    pub(crate) fn draw(chance: &dyn Chance, now: Millis) -> Secret {
-        let (mut id, mut secret, mut nonce) = ([0; 8], [0; 20], [0; 12]);
-        chance.fill(&mut id);
-        chance.fill(&mut secret);
+    pub(crate) fn draw(chance: &dyn Chance) -> Secret {
+        let (mut root, mut nonce) = ([0; 32], [0; 12]);
+        chance.fill(&mut root);
         chance.fill(&mut nonce);
-        let access_key_id = format!("EPIA{}", hex(&id).to_uppercase());
-        let secret_access_key = hex(&secret);
-        let expires_at = now.plus(CREDENTIALS_LIVE_MS);
-        Secret { credentials: Credentials { access_key_id, secret_access_key, expires_at }, nonce }
+        Secret { root: Root(hex(&root)), nonce }
     }
 
     /// Sealed for one generation of one instance: nobody can pass them off as another's.
     fn seal(&self, key: &DataKey, context: &str) -> Vec<u8> {
-        let plain = serde_json::to_vec(&self.credentials).expect("plain data");
-        key.seal(self.nonce, context.as_bytes(), &plain)
+        key.seal(self.nonce, context.as_bytes(), self.root.0.as_bytes())
     }
 }
 
@@ -84,7 +73,7 @@ pub(crate) struct Grant<'a> {
     pub(crate) id: &'a InstanceId,
     pub(crate) generation: u32,
     pub(crate) document: &'a SignedDocument,
-    /// The role, its fresh credentials, and the key that seals them.
+    /// The role, its fresh secret, and the key that seals it.
     pub(crate) role: Option<(&'a str, &'a Secret, &'a DataKey)>,
 }
 
@@ -159,28 +148,39 @@ pub fn document_of(receipt: &Receipt) -> Option<SignedDocument> {
     })
 }
 
-/// The credentials of this generation of an instance, unsealed; none without a role, when they are
-/// another generation's, or after they were revoked.
+/// The secret of this generation in what is recorded of an instance; none without a role, when it is
+/// another generation's, or after it was revoked.
+pub(crate) fn root_in(
+    receipt: &Receipt,
+    tenant: &Tenant,
+    id: &InstanceId,
+    generation: u32,
+    key: &DataKey,
+) -> Result<Option<Root>, Fault> {
+    let Some(sealed) = receipt.claim.bytes(SEALED) else { return Ok(None) };
+    if receipt.claim.number(VERSION) != Some(i64::from(generation)) {
+        return Ok(None);
+    }
+    let corrupt = || StoreFault::new(FaultKind::Corrupt, format!("the credentials of {id}"));
+    let context = context(tenant, id, generation);
+    let plain = key.open(context.as_bytes(), sealed).map_err(|_| corrupt())?;
+    Ok(Some(Root(String::from_utf8(plain).map_err(|_| corrupt())?)))
+}
+
+/// The secret of this generation of an instance, unsealed.
 ///
 /// # Errors
 /// A fault of the store or of the master key's keeper, or when what is stored was tampered with.
-pub async fn credentials(
+pub async fn root(
     store: &dyn Store,
     master: Arc<dyn MasterKey>,
     chance: Arc<dyn Chance>,
     tenant: &Tenant,
     id: &InstanceId,
     generation: u32,
-) -> Result<Option<Credentials>, Fault> {
+) -> Result<Option<Root>, Fault> {
     let receipt = Receipt::read(store.get(&receipt_key(tenant, id)).await?.as_ref())?;
     let Some(receipt) = receipt else { return Ok(None) };
-    let Some(sealed) = receipt.claim.bytes(SEALED) else { return Ok(None) };
-    if receipt.claim.number(VERSION) != Some(i64::from(generation)) {
-        return Ok(None);
-    }
     let key = Keys::new(master, chance).of_tenant(store, tenant).await?;
-    let corrupt = || StoreFault::new(FaultKind::Corrupt, format!("the credentials of {id}"));
-    let context = context(tenant, id, generation);
-    let plain = key.open(context.as_bytes(), sealed).map_err(|_| corrupt())?;
-    Ok(Some(serde_json::from_slice(&plain).map_err(|_| corrupt())?))
+    root_in(&receipt, tenant, id, generation, &key)
 }

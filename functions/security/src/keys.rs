@@ -25,7 +25,18 @@ pub(crate) struct Signing {
     pub(crate) key: SigningKey,
 }
 
-/// A public key, for whoever verifies a document.
+impl Signing {
+    /// Its public half.
+    pub(crate) fn published(&self) -> PublishedKey {
+        let public_key = hex(self.key.verifying_key().as_bytes());
+        PublishedKey { key_id: self.id.clone(), algorithm: ALGORITHM, public_key }
+    }
+}
+
+/// What the plane signs with.
+const ALGORITHM: &str = "Ed25519";
+
+/// A public key, for whoever verifies a document or a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PublishedKey {
     /// Its id, as documents name it.
@@ -70,7 +81,7 @@ pub async fn published_keys(store: &dyn Store) -> Result<Vec<PublishedKey>, Faul
     let corrupt = || StoreFault::new(FaultKind::Corrupt, "the signing key has no public half");
     let public = item.text(PUBLIC).filter(|hex| hex.len() == 64).ok_or_else(corrupt)?;
     let key_id = format!("key-{}", &public[..17]);
-    Ok(vec![PublishedKey { key_id, algorithm: "Ed25519", public_key: public.to_owned() }])
+    Ok(vec![PublishedKey { key_id, algorithm: ALGORITHM, public_key: public.to_owned() }])
 }
 
 /// The unwrapped keys of this process.

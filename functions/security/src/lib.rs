@@ -9,10 +9,14 @@ mod decide;
 pub mod document;
 mod keys;
 pub mod roles;
+mod session;
 
-pub use claim::{CREDENTIALS_LIVE_MS, Credentials, audit_of, credentials, document_of, identity};
+pub use claim::{Root, audit_of, document_of, identity, root};
 pub use decide::Facts;
 pub use keys::{PublishedKey, published_keys};
+pub use session::{
+    Claims, SESSION_EVERY_MS, SESSION_LIVE_MS, Session, Sessions, TokenError, verify_token,
+};
 
 use async_trait::async_trait;
 use eventplane_domain::receipt::{Ruling, rule};
@@ -82,7 +86,7 @@ impl Step for Security {
             facts.signing_key = Some(self.keys.signing(look.store).await?);
             if role.is_some() {
                 facts.tenant_key = Some(self.keys.of_tenant(look.store, tenant).await?);
-                facts.secret = Some(claim::Secret::draw(&*self.chance, look.now));
+                facts.secret = Some(claim::Secret::draw(&*self.chance));
             }
         }
         Ok(facts)

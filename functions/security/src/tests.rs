@@ -2,6 +2,7 @@
 
 mod answers;
 mod secrets;
+mod sessions;
 
 use super::*;
 use eventplane_domain::{HostId, Launch, LaunchSpec, Millis, Outcome, Placement, Reason, Strategy};
@@ -165,25 +166,25 @@ async fn credentials_are_sealed_revoked_and_in_no_event() {
     let open = |generation| {
         let (master, chance) = (site.master.clone(), site.world.clone());
         let store = site.store.clone();
-        async move { credentials(&*store, master, chance, &Tenant::local(), &id(), generation).await }
+        async move { root(&*store, master, chance, &Tenant::local(), &id(), generation).await }
     };
-    let first = open(1).await.expect("no fault").expect("credentials");
+    let first = open(1).await.expect("no fault").expect("a secret");
     let receipt = site.receipt().await;
-    assert!(!format!("{receipt:?}").contains(&first.secret_access_key));
-    assert!(!format!("{first:?}").contains(&first.secret_access_key));
+    assert!(!format!("{receipt:?}").contains(first.expose()));
+    assert!(!format!("{first:?}").contains(first.expose()));
     assert_eq!(identity(&receipt).map(|identity| identity.credentials_version), Some(1));
     let in_use = roles::delete(&*site.store, &Tenant::local(), "web").await.expect("no fault");
     assert!(in_use.expect_err("in use").message.contains(id().as_str()));
 
     site.hear(&allocated(2, Some("web"))).await;
     assert_eq!(open(1).await.expect("no fault"), None, "only the newest generation's");
-    let second = open(2).await.expect("no fault").expect("credentials");
+    let second = open(2).await.expect("no fault").expect("a secret");
     assert_ne!(first, second);
     site.hear(&allocated(1, Some("web"))).await;
     assert_eq!(open(2).await.expect("no fault"), Some(second.clone()), "an older one is stale");
     for entry in site.world.published.lock().expect("no panic").iter() {
-        assert!(!entry.detail.contains(&first.secret_access_key));
-        assert!(!entry.detail.contains(&second.secret_access_key));
+        assert!(!entry.detail.contains(first.expose()));
+        assert!(!entry.detail.contains(second.expose()));
     }
 
     site.hear(&withdrawn(Outcome::Stop)).await;

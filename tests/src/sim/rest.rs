@@ -260,7 +260,7 @@ impl World<'_> {
         for launch in self.running_with_a_role() {
             let (tenant, record) = launch;
             let generation = record.progress.generation;
-            let got = drive(eventplane_security::credentials(
+            let got = drive(eventplane_security::root(
                 &*stage.store,
                 stage.master.clone(),
                 stage.chaos.clone(),
@@ -270,7 +270,7 @@ impl World<'_> {
             ));
             let got = got.expect("no trouble");
             let got = got.unwrap_or_else(|| panic!("{} runs without credentials", record.id));
-            let secret = got.secret_access_key.as_str();
+            let secret = got.expose();
             let told = bodies.iter().find(|body| body.contains(secret));
             assert!(told.is_none(), "the secret of {} is in {told:?}", record.id);
         }

@@ -3,6 +3,7 @@
 //! operator's, who simulates them.
 
 mod enrol;
+mod metadata;
 mod report;
 mod signed;
 mod wanted;
@@ -13,5 +14,9 @@ use crate::Shared;
 use utoipa_axum::router::OpenApiRouter;
 
 pub(crate) fn routes() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new().merge(enrol::routes()).merge(wanted::routes()).merge(report::routes())
+    OpenApiRouter::new()
+        .merge(enrol::routes())
+        .merge(wanted::routes())
+        .merge(report::routes())
+        .merge(metadata::routes())
 }

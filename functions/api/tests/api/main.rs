@@ -6,6 +6,7 @@ mod hosts;
 mod instances;
 mod launch;
 mod limits;
+mod metadata;
 mod operators;
 mod refusals;
 mod security;

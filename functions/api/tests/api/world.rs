@@ -292,6 +292,11 @@ impl World {
         World { store, ports, letters, router, failing, master, bus, clock, token, door_is_open }
     }
 
+    /// The key that wraps the plane's keys.
+    pub(crate) fn master(&self) -> Arc<LocalMasterKey> {
+        self.master.clone()
+    }
+
     pub(crate) fn pass(&self, ms: i64) {
         self.clock.0.fetch_add(ms, Ordering::Relaxed);
     }

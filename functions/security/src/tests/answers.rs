@@ -18,7 +18,7 @@ fn facts(receipt: Option<Receipt>, role_exists: bool) -> Facts {
         role_exists,
         signing_key: Some(Signing { id: "key-1".to_owned(), key }),
         tenant_key: Some(DataKey::from_bytes([4; 32])),
-        secret: Some(claim::Secret::draw(&world, Millis(5))),
+        secret: Some(claim::Secret::draw(&world)),
     }
 }
 

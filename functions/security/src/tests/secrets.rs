@@ -6,9 +6,9 @@ use eventplane_engine::Failure;
 use eventplane_store::{ItemExt, Query, Value, Write};
 use std::sync::atomic::AtomicUsize;
 
-async fn open(site: &Site, id: &InstanceId) -> Result<Option<Credentials>, Fault> {
+async fn open(site: &Site, id: &InstanceId) -> Result<Option<Root>, Fault> {
     let (master, chance) = (site.master.clone(), site.world.clone());
-    credentials(&*site.store, master, chance, &Tenant::local(), id, 1).await
+    root(&*site.store, master, chance, &Tenant::local(), id, 1).await
 }
 
 async fn signed(site: &Site) -> (SignedDocument, String) {
@@ -62,9 +62,9 @@ async fn no_secret_stands_in_the_clear_in_the_table_an_event_or_an_output() {
     let site = Site::new();
     site.with_role().await;
     site.hear(&allocated(1, Some("web"))).await;
-    let granted = open(&site, &id()).await.expect("no fault").expect("credentials");
-    assert_eq!(granted.expires_at, Millis(5 + CREDENTIALS_LIVE_MS));
-    let mut seen = format!("{granted:?} {:?}", site.receipt().await);
+    let granted = open(&site, &id()).await.expect("no fault").expect("a secret");
+    let session = site.session(1, Millis(5)).await.expect("a role");
+    let mut seen = format!("{granted:?} {session:?} {:?}", site.receipt().await);
     for partition in [format!("default/{}", id()), "default/key".into(), "@keys".into()] {
         let query = Query::partition(TABLE.name, partition, 10);
         let page = site.store.query(&query).await.expect("no fault");
@@ -80,8 +80,10 @@ async fn no_secret_stands_in_the_clear_in_the_table_an_event_or_an_output() {
     for entry in site.world.published.lock().expect("no panic").iter() {
         seen += &entry.detail;
     }
-    assert!(seen.contains(&granted.access_key_id), "what is shown is searched");
-    assert!(!seen.contains(&granted.secret_access_key));
+    assert!(seen.contains(&session.access_key_id), "what is shown is searched");
+    for secret in [granted.expose(), &session.secret_access_key, &session.token] {
+        assert!(!seen.contains(secret));
+    }
 }
 
 #[tokio::test]
