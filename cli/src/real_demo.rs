@@ -286,8 +286,8 @@ impl Stage<'_> {
         self.title("terminate all");
         let wait = Wait { wait: true, timeout_s: SCENE_S_MAX };
         lifecycle::change(&self.client, self.screen, Change::Terminate, ids, Some(&wait)).await?;
-        let ledger: Value = self.client.get("/v1/ledger/check").await?;
-        if ledger["balanced"] != true {
+        let ledger: Value = self.client.get("/v1/ledger").await?;
+        if ledger["balances"] != true {
             return Err(failed(format!("not all was given back: {ledger}")));
         }
         let nothing = self.screen.ink(Ink::Green, "nothing runs, and nothing is held");

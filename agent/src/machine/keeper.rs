@@ -1,7 +1,7 @@
 //! The keeper of one instance: a small process between the agent and the instance's program, so that
 //! the program lives on when the agent dies, and how it ended is written down although nobody asks.
 //!
-//! It leads a session of its own, holds the lock of the instance's directory for as long as it lives,
+//! It leads a session of its own, holds the instance's name on this machine for as long as it lives,
 //! passes the program's output to a bounded log, and ends when the program has ended and nothing that
 //! it has started is left.
 
@@ -38,7 +38,7 @@ pub fn run_instance(dir: &Path) -> Result<(), String> {
     let dir = RunDir::at(dir);
     // Refused only to who leads a group already: then nothing has to be left.
     let _ = setsid();
-    let _lock = dir.lock().map_err(told)?;
+    let _name = dir.take_name().map_err(told)?;
     let plan: Plan = dir.read("plan.json").map_err(told)?.ok_or_else(|| told("no plan"))?;
     let me = getpid();
     let boot = boot().map_err(told)?;

@@ -85,13 +85,13 @@ impl Kept {
         while dir.is_kept()? {
             let run: Option<Run> = dir.read("run.json")?;
             if let Some(pid) = run.and_then(|run| Pid::from_raw(run.pid)) {
-                // As long as the lock is held the process is the one that took it.
+                // As long as the name is held the process is the one that took it.
                 let process = pidfd_open(pid, PidfdFlags::NONBLOCK);
                 if dir.is_kept()? {
                     return Ok(Some(Kept::of(process?)?));
                 }
             }
-            // It has only just taken the lock.
+            // It has only just taken the name.
             sleep(LOOK_AGAIN).await;
         }
         Ok(None)

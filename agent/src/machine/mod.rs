@@ -219,7 +219,8 @@ impl Machine {
     /// Tells the networks which ports are up already, and takes down what is nobody's.
     fn adopt_networks(&self, remembered: &[(InstanceKey, u32, Phase)]) {
         let Some(netns) = &self.world.netns else { return };
-        for (key, generation, _) in remembered {
+        let goes_on = remembered.iter().filter(|(_, _, phase)| *phase != Phase::LetGo);
+        for (key, generation, _) in goes_on {
             let order: Option<Order> = RunDir::at(&self.dir(key)).read("order.json").ok().flatten();
             let order = order.filter(|order| order.generation == *generation);
             let port = order.map(|order| Port::of(&key.instance_id, &order.launch.network));

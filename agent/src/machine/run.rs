@@ -5,7 +5,6 @@
 //! | `order.json` | agent | what the instance is made of, as the wanted set had it |
 //! | `facts.json` | agent | what its metadata service tells, secrets included |
 //! | `plan.json` | agent | what its keeper is to run |
-//! | `lock` | keeper | held while the keeper lives |
 //! | `run.json` | keeper | which process the keeper is |
 //! | `exit.json` | keeper | how the program ended |
 //! | `ended.json` | agent | why it is not started again |
@@ -16,9 +15,9 @@ use rustix::process::Pid;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::net::SocketAddr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 
 /// What a keeper is to run.
@@ -45,14 +44,14 @@ pub(crate) struct Plan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cgroup: Option<PathBuf>,
     /// Where its metadata service listens.
-    pub(crate) metadata: SocketAddr,
+    pub(crate) metadata: std::net::SocketAddr,
     /// How often in a row it has crashed before.
     pub(crate) crashes: u32,
     /// When this plan was made, in milliseconds since the epoch.
     pub(crate) planned_at: i64,
 }
 
-/// Which process keeps an instance; true while the lock is held.
+/// Which process keeps an instance; true while the instance's name is held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Run {
     /// Which run of the instance it keeps.
@@ -127,34 +126,39 @@ impl RunDir {
         }
     }
 
-    fn lock_file(&self) -> io::Result<File> {
-        let options = OpenOptions::new().create(true).truncate(false).write(true).to_owned();
-        options.open(self.path("lock"))
+    /// The name that an instance's keeper holds, by which every agent of this machine knows that it
+    /// lives: an address without a file, which goes with its process ("unix", Linux manual page:
+    /// abstract sockets).
+    fn name(&self) -> io::Result<SocketAddr> {
+        let mut parts = self.0.components().rev().map(|part| part.as_os_str().to_string_lossy());
+        let (instance, tenant) = (parts.next(), parts.next());
+        let name =
+            format!("eventplane/{}/{}", tenant.unwrap_or_default(), instance.unwrap_or_default());
+        SocketAddr::from_abstract_name(name)
     }
 
-    /// Takes the lock that says that the keeper lives.
+    /// Takes the instance's name, whichever folder it is kept in: of one instance there is one keeper
+    /// on a machine.
     ///
     /// # Errors
-    /// When another keeper holds it.
-    pub(crate) fn lock(&self) -> io::Result<File> {
-        let file = self.lock_file()?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => {
-                Err(io::Error::new(io::ErrorKind::WouldBlock, "it is kept by another process"))
+    /// When another keeper has it.
+    pub(crate) fn take_name(&self) -> io::Result<UnixDatagram> {
+        UnixDatagram::bind_addr(&self.name()?).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                io::Error::new(error.kind(), "it is kept by another process")
             }
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+            _ => error,
+        })
     }
 
     /// Whether a keeper lives.
     ///
     /// # Errors
-    /// When the lock cannot be looked at.
+    /// When that cannot be seen.
     pub(crate) fn is_kept(&self) -> io::Result<bool> {
-        match self.lock() {
-            Ok(_released_at_once) => Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        match UnixDatagram::unbound()?.connect_addr(&self.name()?) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -256,14 +260,19 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_held_as_long_as_its_file_is_open() {
+    fn an_instance_has_one_keeper_whichever_folder_it_is_kept_in() {
         let folder = tempfile::tempdir().expect("a folder");
-        let dir = RunDir::at(folder.path());
-        assert!(!dir.is_kept().expect("looked at"));
-        let lock = dir.lock().expect("free");
-        assert!(dir.is_kept().expect("looked at"));
-        assert_eq!(dir.lock().expect_err("held").kind(), io::ErrorKind::WouldBlock);
-        drop(lock);
-        assert!(!dir.is_kept().expect("looked at"));
+        let name = folder.path().file_name().expect("it has a name");
+        let dir = RunDir::at(&folder.path().join("default").join(name));
+        let copy = RunDir::at(&folder.path().join("copy/default").join(name));
+        assert!(!dir.is_kept().expect("seen"));
+        let held = dir.take_name().expect("free");
+        assert!(dir.is_kept().expect("seen") && copy.is_kept().expect("seen"));
+        assert_eq!(
+            copy.take_name().expect_err("held").to_string(),
+            "it is kept by another process"
+        );
+        drop(held);
+        assert!(!dir.is_kept().expect("seen"));
     }
 }

@@ -1,6 +1,6 @@
 //! The metadata service of one instance, as long as it is held.
 
-use super::World;
+use super::{World, place};
 use crate::metadata::{self, InstanceFacts};
 use crate::round::now;
 use std::net::SocketAddr;
@@ -8,43 +8,67 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
+use tracing::warn;
 
 /// How soon credentials that could not be had are asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// How soon it is tried again to listen where somebody else does.
+const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 /// Where nothing expires, nothing has to be asked for: then in so long.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3_600);
 
-/// A metadata service that answers.
+/// The metadata service of an instance.
 pub(crate) struct Service {
     /// Where.
     pub(crate) address: SocketAddr,
     facts: watch::Sender<metadata::Known>,
-    /// It answers no more when the sender is gone.
-    _server: JoinHandle<()>,
     stale_at: Instant,
 }
 
 impl Service {
-    /// Starts it: at the address that its instance was told, if it was told one.
+    /// Starts one, at an address that is free.
     ///
     /// # Errors
-    /// When it cannot listen there.
-    pub(crate) async fn start(
-        world: &World,
+    /// When it cannot listen.
+    pub(crate) fn start(world: &Arc<World>, facts: Arc<InstanceFacts>) -> Result<Service, String> {
+        let listener = place::listen(world, &facts, None)?;
+        let address = listener.local_addr().map_err(|error| error.to_string())?;
+        let service = Service::of(facts, address);
+        let (told, tokens) = (service.facts.subscribe(), world.tokens.clone());
+        tokio::spawn(metadata::serve(in_runtime(listener)?, told, tokens));
+        Ok(service)
+    }
+
+    /// Goes on with one, at the address that its instance was told. If somebody else has it now, it is
+    /// taken as soon as it is free: an instance runs without its metadata as well.
+    pub(crate) fn go_on(
+        world: &Arc<World>,
         facts: Arc<InstanceFacts>,
-        at: Option<SocketAddr>,
-    ) -> Result<Service, String> {
-        let text = |error: std::io::Error| error.to_string();
-        let listener = super::place::listen(world, &facts, at)?;
-        listener.set_nonblocking(true).map_err(text)?;
-        let address = listener.local_addr().map_err(text)?;
-        let listener = TcpListener::from_std(listener).map_err(text)?;
+        address: SocketAddr,
+    ) -> Service {
+        let service = Service::of(facts.clone(), address);
+        let (told, world) = (service.facts.subscribe(), world.clone());
+        tokio::spawn(async move {
+            loop {
+                match place::listen(&world, &facts, Some(address)).and_then(in_runtime) {
+                    Ok(listener) => {
+                        return metadata::serve(listener, told, world.tokens.clone()).await;
+                    }
+                    Err(why) => warn!(instance = %facts.key.instance_id, why),
+                }
+                sleep(LISTEN_AGAIN).await;
+                if told.has_changed().is_err() {
+                    return;
+                }
+            }
+        });
+        service
+    }
+
+    fn of(facts: Arc<InstanceFacts>, address: SocketAddr) -> Service {
         let stale_at = Instant::now() + fresh_for(&facts);
-        let (facts, told) = watch::channel(Some(facts));
-        let server = tokio::spawn(metadata::serve(listener, told, world.tokens.clone()));
-        Ok(Service { address, facts, _server: server, stale_at })
+        Service { address, facts: watch::Sender::new(Some(facts)), stale_at }
     }
 
     /// What it tells.
@@ -69,6 +93,11 @@ impl Service {
             self.facts.send_replace(Some(facts));
         }
     }
+}
+
+fn in_runtime(listener: std::net::TcpListener) -> Result<TcpListener, String> {
+    let ready = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
+    ready.map_err(|error| error.to_string())
 }
 
 /// For how long credentials are fresh: half of what is left of them, so that a plane may be gone for

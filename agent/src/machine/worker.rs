@@ -181,9 +181,11 @@ impl Worker {
         if !(is_this || has_ended) || generations != [generation; 3] {
             return Ok(None);
         }
-        place::network_up(&self.world, &self.key, &order.launch).await?;
-        let facts = Arc::new(facts.facts);
-        let service = Service::start(&self.world, facts, Some(plan.metadata)).await?;
+        // What runs is not ended because something around it is not as it was.
+        if let Err(why) = place::network_up(&self.world, &self.key, &order.launch).await {
+            warn!(instance = %self.key.instance_id, %why, "its network may not be whole");
+        }
+        let service = Service::go_on(&self.world, Arc::new(facts.facts), plan.metadata);
         Ok(Some(Box::new(Running { order, plan, kept, service })))
     }
 
@@ -220,7 +222,7 @@ impl Worker {
         sweep(&self.dir, &self.key.instance_id).await?;
         let facts = self.facts(&order).await?;
         place::network_up(&self.world, &self.key, &order.launch).await?;
-        let service = Service::start(&self.world, facts, None).await?;
+        let service = Service::start(&self.world, facts)?;
         let (plan, kept) = self.run_program(&order, &service, 0).await?;
         Ok(Box::new(Running { order, plan, kept: Some(kept), service }))
     }

@@ -1,7 +1,7 @@
 //! Instances in network namespaces: their addresses are real, and their groups' rules hold. All of it
 //! runs in a network of the test's own.
 
-use crate::site::{EVENTPLANE, Site, ask, host_id, until};
+use crate::site::{EVENTPLANE, Site, ask, host_id, skipped, until};
 use serde_json::{Value, json};
 use std::fs;
 use std::net::SocketAddr;
@@ -9,6 +9,10 @@ use std::process::Command;
 
 /// The test that runs within a network of its own.
 const INSIDE: &str = "networks::inside_a_network_of_its_own";
+
+/// Makes the network, and keeps the names of what is made in it from the machine.
+const OWN: &str = "mkdir -p /run/netns && mount -t tmpfs none /run/netns && ip link set lo up && \
+                   exec \"$@\"";
 
 /// Why this machine cannot show it, if it cannot.
 fn missing() -> Option<String> {
@@ -28,12 +32,12 @@ fn missing() -> Option<String> {
 #[test]
 fn instances_of_one_group_reach_each_other_and_one_of_another_does_not() {
     if let Some(why) = missing() {
-        println!("skipped: networks cannot be made here: {why}");
+        skipped(&format!("networks cannot be made here: {why}"));
         return;
     }
     let me = std::env::current_exe().expect("this test");
     let inside = Command::new("unshare")
-        .args(["--net", "--mount", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"])
+        .args(["--net", "--mount", "sh", "-c", OWN, "sh"])
         .arg(me)
         .args(["--exact", INSIDE, "--ignored", "--nocapture"])
         .output()
@@ -67,9 +71,11 @@ async fn inside_a_network_of_its_own() {
     let group = json!({ "name": "web", "description": "open to all" });
     let group = site.post("/v1/security-groups", group).await;
     let web = group["group_id"].as_str().unwrap_or_else(|| panic!("{group}")).to_owned();
-    let rule =
-        json!({ "protocol": "tcp", "from_port": 8080, "to_port": 8080, "peer": "0.0.0.0/0" });
-    site.post(&format!("/v1/security-groups/{web}/ingress"), rule).await;
+    let rule = json!({
+        "direction": "ingress", "protocol": "tcp", "from_port": 8080, "to_port": 8080,
+        "peer": "0.0.0.0/0",
+    });
+    site.post(&format!("/v1/security-groups/{web}/rules"), rule).await;
     let hello = format!("#!/bin/sh\nexec {EVENTPLANE} hello 0.0.0.0:8080\n");
     let mut ids = Vec::new();
     for (address, more) in [

@@ -4,7 +4,7 @@
 use eventplane_agent::{Answer, Http, Method, Transport};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -98,6 +98,11 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         assert!(Instant::now() < end, "{what} never came");
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Says why a test shows nothing here, past what keeps the output of tests that pass to itself.
+pub(crate) fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
 /// A plane and its hosts. What runs on them ends with it.

@@ -1,7 +1,7 @@
 //! Instances that are virtual machines. The guest is a boot sector: the smallest thing that a machine
 //! can start from, so that no image of an operating system is needed.
 
-use crate::site::{Site, host_id, until};
+use crate::site::{Site, host_id, skipped, until};
 use eventplane_agent::Method;
 use serde_json::{Value, json};
 use std::fs;
@@ -44,7 +44,7 @@ fn missing() -> Option<&'static str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_virtual_machine_boots_from_its_image_and_is_switched_off() {
     if let Some(program) = missing() {
-        println!("skipped: {program} is not installed (packages qemu-system-x86, qemu-utils)");
+        skipped(&format!("{program} is not installed (packages qemu-system-x86, qemu-utils)"));
         return;
     }
     let mut site = Site::new(0, "127.49.0").await;
