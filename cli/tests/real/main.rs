@@ -9,6 +9,8 @@ mod virtual_machine;
 use serde_json::{Value, json};
 use site::{Process, Site, address, ask, hello, host_id, is_open, process, until};
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -129,17 +131,25 @@ async fn instances_notice_nothing_while_the_whole_control_plane_is_gone() {
     assert!(!is_open(address));
 }
 
-/// One answer of a metadata service, asked with a token as curl would.
+/// One request of HTTP/1.1, by hand: status and body.
+fn http(address: &str, request: &str, header: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    let head =
+        format!("{request} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{header}\r\n\r\n");
+    stream.write_all(head.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
+
+/// One answer of a metadata service, asked with a token.
 fn imds(address: &str, path: &str) -> Option<String> {
-    let curl = |arguments: &[&str]| {
-        let output = Command::new("curl").args(["-sf", "--max-time", "5"]).args(arguments).output();
-        let output = output.expect("curl");
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
-    };
     let ttl = "X-aws-ec2-metadata-token-ttl-seconds: 60";
-    let token = curl(&["-X", "PUT", "-H", ttl, &format!("http://{address}/latest/api/token")])?;
+    let (_, token) = http(address, "PUT /latest/api/token", ttl)?;
     let token = format!("X-aws-ec2-metadata-token: {token}");
-    curl(&["-H", &token, &format!("http://{address}{path}")])
+    let (status, body) = http(address, &format!("GET {path}"), &token)?;
+    (status == 200).then_some(body)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -365,10 +375,6 @@ async fn an_instance_learns_from_its_host_what_it_is_and_its_credentials() {
     assert_eq!(credentials["Code"], "Success", "{credentials}");
     assert!(credentials["SecretAccessKey"].as_str().is_some_and(|secret| secret.len() >= 32));
     // Nobody without a token learns anything.
-    let status = Command::new("curl")
-        .args(["-s", "-o", "/dev/null", "-w", "%{http_code}"])
-        .arg(format!("http://{metadata}/latest/user-data"))
-        .output()
-        .expect("curl");
-    assert_eq!(String::from_utf8_lossy(&status.stdout), "401");
+    let refused = http(&metadata, "GET /latest/user-data", "Accept: */*").expect("an answer");
+    assert_eq!(refused.0, 401);
 }
