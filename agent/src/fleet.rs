@@ -1,9 +1,12 @@
 //! Many simulated hosts in one process, each a task of its own.
 
+use crate::disk::RealDisk;
 use crate::host::Host;
 use crate::journal::{Journal, JournalError};
-use crate::round::{HostLoop, Shared};
+use crate::round::{HostLoop, Pace, Shared};
+use crate::simulated::Simulated;
 use crate::sizes::{HostSize, registration};
+use crate::speech::Speech;
 use crate::transport::Transport;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tracing::warn;
 
 /// How many hosts introduce themselves at the same time.
 const REGISTERING_MAX: usize = 64;
@@ -98,30 +102,37 @@ impl Fleet {
         let (journal, mut known) = match &options.memory {
             None => (None, std::collections::BTreeMap::new()),
             Some(path) => {
-                let (journal, known) = Journal::open(path)?;
+                let (journal, known) = Journal::open(Arc::new(RealDisk), path, false)?;
                 (Some(journal), known)
             }
         };
         let (counter, registered) = watch::channel(0);
         let (stop, stopped) = watch::channel(false);
-        let hosts = options.hosts;
+        let FleetOptions { hosts, heartbeat_ms, wait_s, poll_gap_ms, start_ms, .. } = options;
         let shared = Arc::new(Shared {
             transport,
             journal,
             registering: Semaphore::new(REGISTERING_MAX),
             registered: counter,
             counts: crate::round::Counts::default(),
-            options,
+            pace: Pace { heartbeat_ms, wait_s, poll_gap_ms },
         });
         let mut tasks = JoinSet::new();
         for index in 0..hosts {
-            let FleetOptions { prefix, zones, size, .. } = &shared.options;
+            let FleetOptions { prefix, zones, size, .. } = &options;
             let registration = registration(prefix, index, zones, *size);
-            let known = known.remove(&registration.host_id).unwrap_or_default();
-            let host = Host::remembering(known);
-            let seed = shared.options.seed.wrapping_add(index as u64);
-            let host_loop = HostLoop::new(registration, host, shared.clone(), seed);
-            tasks.spawn(host_loop.run(stopped.clone()));
+            let id = registration.host_id.clone();
+            let host = Host::remembering(known.remove(&id).unwrap_or_default());
+            let seed = options.seed.wrapping_add(index as u64);
+            let driver = Box::new(Simulated::new(start_ms, seed));
+            let speech = Speech::ForOperator(registration);
+            let host_loop = HostLoop::new(&id, speech, host, driver, shared.clone(), seed);
+            let stopped = stopped.clone();
+            tasks.spawn(async move {
+                if let Err(silenced) = host_loop.run(stopped).await {
+                    warn!(host = id, %silenced, "the host says no more");
+                }
+            });
         }
         Ok(Fleet { shared, registered, stop, tasks, hosts })
     }

@@ -105,6 +105,14 @@ impl Host {
         host
     }
 
+    /// How each instance stands.
+    #[must_use]
+    pub fn standing(&self) -> Vec<(InstanceKey, u32, Phase)> {
+        let one =
+            |(key, local): (&InstanceKey, &Local)| (key.clone(), local.generation, local.phase);
+        self.local.iter().map(one).collect()
+    }
+
     /// The newest revision acted on.
     #[must_use]
     pub fn revision(&self) -> u64 {
@@ -264,6 +272,12 @@ impl Host {
             .is_some_and(|local| local.generation == generation && local.phase != Phase::LetGo);
         if is_here {
             self.promise(key, generation, Some(reason));
+        } else if let Some(local) = self.local.get_mut(key)
+            && (local.generation, local.phase) == (generation, Phase::LetGo)
+            && !local.is_said
+        {
+            // The agent died before it could say why: its driver knows.
+            local.reason.get_or_insert(reason);
         }
     }
 

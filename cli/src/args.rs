@@ -73,11 +73,26 @@ pub(crate) enum Verb {
         /// End when all is shown, instead of staying up.
         #[arg(long)]
         exit: bool,
+        /// Show three real agents on this machine instead, whose instances are processes.
+        #[arg(long)]
+        real: bool,
     },
     /// Run a control plane with simulated hosts in this process.
     Up(Box<Up>),
-    /// Run simulated hosts against a control plane.
+    /// Run this machine's agent, or simulated hosts, against a control plane.
     Agent(Agent),
+    /// Keep one instance of this machine's agent: the agent runs it.
+    #[command(hide = true)]
+    RunInstance {
+        /// The instance's directory.
+        dir: PathBuf,
+    },
+    /// Answer over HTTP with who this instance is: the demonstration's instances do.
+    #[command(hide = true)]
+    Hello {
+        /// Where to listen.
+        listen: std::net::SocketAddr,
+    },
     /// Launch instances.
     Launch(Box<Launch>),
     /// List instances.
@@ -227,18 +242,33 @@ pub(crate) struct Up {
 
 #[derive(Debug, Args)]
 pub(crate) struct Agent {
+    #[command(flatten)]
+    pub(crate) kind: AgentKind,
+    /// What a host that is not known yet is let in with, once: `eventplane hosts enrol` gives it. Without
+    /// it the host is enrolled by whoever runs this, if they may.
+    #[arg(long, env = "EVENTPLANE_ENROL_TOKEN", hide_env_values = true, requires = "host_config")]
+    pub(crate) enrol_token: Option<String>,
+    /// What the ids of simulated hosts begin with: every fleet of one plane needs its own.
+    #[arg(long, default_value = "agent", conflicts_with = "host_config")]
+    pub(crate) prefix: String,
+    /// The zones of simulated hosts.
+    #[arg(long, value_delimiter = ',', default_value = ZONES, conflicts_with = "host_config")]
+    pub(crate) zones: Vec<String>,
+    /// Where simulated hosts keep what they run and have promised; they forget without it.
+    #[arg(long, conflicts_with = "host_config")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// A real host, or simulated ones.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct AgentKind {
+    /// The file that describes this host, `host.toml`: its agent runs instances on this machine.
+    #[arg(long)]
+    pub(crate) host_config: Option<PathBuf>,
     /// How many simulated hosts.
     #[arg(long, value_parser = hosts())]
-    pub(crate) simulated: u32,
-    /// What their ids begin with: every fleet of one plane needs its own.
-    #[arg(long, default_value = "agent")]
-    pub(crate) prefix: String,
-    /// Their zones.
-    #[arg(long, value_delimiter = ',', default_value = ZONES)]
-    pub(crate) zones: Vec<String>,
-    /// Where the hosts keep what they run and have promised; they forget without it.
-    #[arg(long)]
-    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) simulated: Option<u32>,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,8 @@ mod client;
 mod confirm;
 mod cost;
 mod demo;
+mod hello;
+mod host;
 #[cfg(feature = "aws")]
 mod kept;
 mod ledger;
@@ -17,6 +19,7 @@ mod operate;
 mod problem;
 mod purge;
 mod reach;
+mod real_demo;
 mod rehearsal;
 #[cfg(feature = "aws")]
 mod replay_aws;
@@ -36,7 +39,7 @@ mod tests;
 
 pub use show::Screen;
 
-use args::{Cli, LetterVerb, Verb};
+use args::{Agent, AgentKind, Cli, LetterVerb, Verb};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use client::Client;
@@ -63,6 +66,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>, screen: &mut Screen) -> u8 
         }
     };
     screen.choose(cli.output);
+    if let Verb::RunInstance { dir } = &cli.verb {
+        // Without threads, and without a log: nobody reads it but the agent.
+        return u8::from(eventplane_agent::run_instance(dir).is_err());
+    }
     log(&cli.verb);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -93,9 +100,15 @@ async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
     }
     let client = async || Client::reach(&cli.reach).await;
     match &cli.verb {
-        Verb::Demo { exit } => demo::demo(*exit, screen).await,
+        Verb::Demo { exit, real: true } => real_demo::demo(*exit, screen).await,
+        Verb::Demo { exit, real: false } => demo::demo(*exit, screen).await,
         Verb::Up(asked) => serve::up(asked, screen).await,
-        Verb::Agent(asked) => serve::agent(asked, &cli.reach, screen).await,
+        Verb::Agent(asked) => match &asked.kind.host_config {
+            Some(config) => host::agent(config, asked, &cli.reach, screen).await,
+            None => serve::agent(asked, &cli.reach, screen).await,
+        },
+        Verb::RunInstance { .. } => unreachable!("it is done without a runtime"),
+        Verb::Hello { listen } => hello::hello(*listen, screen).await,
         Verb::Launch(asked) => verbs::launch(&client().await?, screen, asked).await,
         Verb::List(filters) => verbs::list(&client().await?, screen, filters).await,
         Verb::Describe { id } => verbs::describe(&client().await?, screen, id).await,
@@ -172,6 +185,10 @@ fn has_ids(verb: &Verb) -> bool {
 fn log(verb: &Verb) {
     let unless_told = match verb {
         Verb::Demo { .. } => "error",
+        // Whoever runs a host wants to know what begins and ends on it.
+        Verb::Agent(Agent { kind: AgentKind { host_config: Some(_), .. }, .. }) => {
+            "warn,eventplane_agent=info,aws_config=off"
+        }
         // Places where nobody keeps region or credentials are no news: what is missing is said once.
         _ => "warn,aws_config=off",
     };

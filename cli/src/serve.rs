@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// How long simulated hosts may take to introduce themselves before it is said that they have not.
 const REGISTERING: Duration = Duration::from_secs(30);
 
-fn failed(error: impl ToString) -> Problem {
+pub(crate) fn failed(error: impl ToString) -> Problem {
     Problem::Failed(error.to_string())
 }
 
@@ -97,14 +97,14 @@ pub(crate) async fn agent(
     let (http, _) = reach::http(reach).await?;
     let endpoint = http.endpoint().to_owned();
     let options = FleetOptions {
-        hosts: asked.simulated as usize,
+        hosts: asked.kind.simulated.unwrap_or(0) as usize,
         prefix: asked.prefix.clone(),
         zones: zones(&asked.zones)?,
         memory: asked.data_dir.as_deref().map(memory).transpose().map_err(failed)?,
         ..FleetOptions::default()
     };
+    let all = options.hosts;
     let fleet = Fleet::run(options, Arc::new(http)).map_err(failed)?;
-    let all = asked.simulated;
     tokio::select! {
         () = ending.told() => {}
         () = async {

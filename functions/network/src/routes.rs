@@ -7,13 +7,15 @@ use eventplane_store::{Condition, Item, ItemExt, Key, Update, Value, Write};
 use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
 
-/// Where a tenant's subnets may lie: the private addresses of RFC 1918. What lies in one of these
-/// that holds a subnet of the tenant is reached directly, by the route `local` that every table
-/// has.
-pub const PRIVATE_SPACES: [Ipv4Net; 3] = [
+/// Where a tenant's subnets may lie: the private addresses of RFC 1918, and those that a machine has
+/// for itself (RFC 1122, section 3.2.1.3), for instances that are processes of one machine: there such
+/// an address is real without any network. What lies in one of these that holds a subnet of the tenant
+/// is reached directly, by the route `local` that every table has.
+pub const PRIVATE_SPACES: [Ipv4Net; 4] = [
     Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8),
     Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 12),
     Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 0, 0), 16),
+    Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8),
 ];
 /// The target of what is reached directly.
 pub const LOCAL: &str = "local";
