@@ -9,6 +9,7 @@ mod agents;
 mod answer;
 mod breakers;
 mod catalogue;
+mod console;
 mod dead_letters;
 mod document;
 mod error;
@@ -130,6 +131,7 @@ pub fn router(api: Api) -> Router {
         .merge(ledger::routes())
         .merge(images::routes())
         .merge(agents::routes())
+        .merge(console::routes())
         .merge(dead_letters::routes())
         .merge(breakers::routes())
         .merge(rehearsal::routes())

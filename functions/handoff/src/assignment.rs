@@ -26,6 +26,7 @@ const WITHDRAWING: &str = "withdrawing";
 const HAS_RUN: &str = "has_run";
 const REPLACED: &str = "replaced";
 const REBOOTS: &str = "reboots";
+const CONSOLES: &str = "consoles";
 const BODY: &str = "body";
 
 /// The partition of a host's header and assignments.
@@ -155,6 +156,8 @@ pub struct Assignment {
     pub replaced: u32,
     /// The newest reboot that its user asked for; 0 for none.
     pub reboots: u32,
+    /// The newest request for what it has written to its console; 0 for none.
+    pub consoles: u32,
     /// What the host needs to run it.
     pub body: AssignmentBody,
 }
@@ -187,6 +190,7 @@ impl Assignment {
             has_run: item.is_true(HAS_RUN),
             replaced: count(REPLACED)?,
             reboots: count(REBOOTS)?,
+            consoles: count(CONSOLES)?,
             body,
         })
     }
@@ -207,7 +211,8 @@ impl Assignment {
             .with(BODY, body)
             .with_some(HAS_RUN, self.has_run.then_some(true))
             .with_some(REPLACED, some_above_0(self.replaced))
-            .with_some(REBOOTS, some_above_0(self.reboots));
+            .with_some(REBOOTS, some_above_0(self.reboots))
+            .with_some(CONSOLES, some_above_0(self.consoles));
         Write::put(self.key(), item).when(Condition::ItemAbsent)
     }
 
@@ -255,6 +260,22 @@ pub fn offer_write(assignment: &Assignment) -> Write {
     Write::update(assignment.key(), vec![Update::set(OFFERED, true)])
         .when(Condition::equals(GENERATION, i64::from(assignment.generation)))
         .when(Condition::absent(WITHDRAWING))
+}
+
+/// Asks the host of this generation for what it has written to its console, once more. Fails when the
+/// host has it no longer, or is to let it go.
+#[must_use]
+pub fn console_writes(
+    host: &HostId,
+    tenant: &Tenant,
+    instance: &InstanceId,
+    generation: u32,
+) -> Vec<Write> {
+    let key = assignment_key(host, tenant, instance);
+    let ask = Write::update(key, vec![Update::add(CONSOLES, 1)])
+        .when(Condition::equals(GENERATION, i64::from(generation)))
+        .when(Condition::absent(WITHDRAWING));
+    vec![ask, count_change(host)]
 }
 
 /// Counts a change of a host's assignments, unless the host is dead and takes nothing new.

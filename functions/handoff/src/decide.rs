@@ -177,6 +177,7 @@ impl Case<'_> {
             has_run: launch.has_run,
             replaced: launch.replaced,
             reboots: 0,
+            consoles: 0,
             body,
         };
         let placement = Some(launch.placement.clone());

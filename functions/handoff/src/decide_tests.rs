@@ -151,6 +151,7 @@ fn assignment(offered: bool) -> Assignment {
         has_run: false,
         replaced: 0,
         reboots: 0,
+        consoles: 0,
         body,
     }
 }

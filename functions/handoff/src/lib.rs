@@ -6,8 +6,8 @@ mod decide;
 mod receipt;
 
 pub use assignment::{
-    Assignment, AssignmentBody, TABLE, WantedSet, alive_write, assignment_key, dead_write,
-    header_key, host_partition, offer_write,
+    Assignment, AssignmentBody, TABLE, WantedSet, alive_write, assignment_key, console_writes,
+    dead_write, header_key, host_partition, offer_write,
 };
 pub use decide::{Facts, PLACEMENTS_MAX};
 pub use receipt::{Ending, Part, Receipt, Stage, receipt_key};

@@ -31,6 +31,11 @@ fn partition(tenant: &Tenant) -> String {
     tenant.partition("volumes")
 }
 
+/// Where a volume is kept that outlived its instance.
+pub(crate) fn kept_key(tenant: &Tenant, volume_id: &str) -> Key {
+    Key::new(TABLE.name, partition(tenant), volume_id)
+}
+
 impl KeptVolume {
     /// The write that keeps it.
     pub(crate) fn write(&self, tenant: &Tenant) -> Write {
@@ -45,7 +50,7 @@ impl KeptVolume {
             .with("key", key_id.as_str())
             .with("of", self.instance.as_str())
             .with("since", self.since.0);
-        Write::put(Key::new(TABLE.name, partition(tenant), volume_id.as_str()), item)
+        Write::put(kept_key(tenant, volume_id), item)
     }
 
     fn read(key: &Key, item: &Item) -> Result<KeptVolume, Fault> {
@@ -107,7 +112,7 @@ pub async fn delete_kept(
         let message = format!("`{given}` is not {VOLUME_ID_FORM}");
         return Ok(Err(Reason::new("InvalidVolumeID.Malformed", message)));
     };
-    let key = Key::new(TABLE.name, partition(tenant), volume_id);
+    let key = kept_key(tenant, volume_id);
     let items = store.batch_get(&[key.clone(), receipt_key(tenant, &instance)]).await?;
     let Some(item) = &items[0] else {
         return Ok(Err(not_kept(volume_id, items[1].as_ref())?));
@@ -122,7 +127,7 @@ pub async fn delete_kept(
 }
 
 /// The instance whose digits the volume's id begins with.
-fn instance_of(volume_id: &str) -> Option<InstanceId> {
+pub(crate) fn instance_of(volume_id: &str) -> Option<InstanceId> {
     let digits = volume_id.strip_prefix("vol-").filter(|digits| digits.len() == 19)?;
     let (instance, number) = digits.split_at_checked(17)?;
     let is_number = number.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));

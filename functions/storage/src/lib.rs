@@ -9,6 +9,7 @@ mod asked;
 mod cases;
 mod claim;
 mod decide;
+mod gone;
 pub mod images;
 mod kept;
 pub mod ledger;
@@ -23,6 +24,7 @@ pub use asked::{
 };
 pub use claim::volumes;
 pub use decide::Facts;
+pub use gone::{OfInstance, gone};
 pub use kept::{KeptVolume, delete_kept, kept};
 pub use pools::{PoolSize, PoolSizes, PoolState, SHARDS, pools, seed};
 

@@ -94,12 +94,12 @@ fn shown(session: &Session) -> Value {
 }
 
 /// The tenant in a path.
-pub(super) fn tenant_of(text: &str) -> Result<Tenant, Refusal> {
+pub(crate) fn tenant_of(text: &str) -> Result<Tenant, Refusal> {
     Tenant::parse(text).map_err(|bad| Refusal::value("tenant", bad.to_string()))
 }
 
 /// The refusal when an instance is not its host's: whether there is such a one is not told.
-fn not_its(agent: &Agent, id: &InstanceId, generation: u32) -> Refusal {
+pub(crate) fn not_its(agent: &Agent, id: &InstanceId, generation: u32) -> Refusal {
     let message = format!("{} is not to run generation {generation} of {id}", agent.host);
     Refusal::not_found("InvalidInstanceID.NotFound", message).about("instance_id")
 }

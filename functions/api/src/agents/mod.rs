@@ -6,9 +6,11 @@ mod enrol;
 mod metadata;
 mod report;
 mod signed;
+mod volumes;
 mod wanted;
 
-pub(crate) use signed::{has_enrolled, is_enrolled};
+pub(crate) use metadata::{not_its, tenant_of};
+pub(crate) use signed::{Agent, has_enrolled, is_enrolled};
 
 use crate::Shared;
 use utoipa_axum::router::OpenApiRouter;
@@ -19,4 +21,5 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .merge(wanted::routes())
         .merge(report::routes())
         .merge(metadata::routes())
+        .merge(volumes::routes())
 }

@@ -147,6 +147,12 @@ struct ToRun<'w> {
     deadline: Millis,
     #[serde(skip_serializing_if = "is_zero")]
     reboots: u32,
+    /// Whether an earlier generation has run: then its volumes are there already.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    has_run: bool,
+    /// The newest request for what it has written to its console.
+    #[serde(skip_serializing_if = "is_zero")]
+    consoles: u32,
     launch: &'w AssignmentBody,
 }
 
@@ -183,6 +189,8 @@ impl<'w> ToRun<'w> {
             generation: assignment.generation,
             deadline: assignment.deadline,
             reboots: assignment.reboots,
+            has_run: assignment.has_run,
+            consoles: assignment.consoles,
             launch: &assignment.body,
         }
     }

@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod agents;
+mod console;
 mod hosts;
 mod instances;
 mod launch;
@@ -12,4 +13,5 @@ mod refusals;
 mod security;
 mod silence;
 mod tenants;
+mod volumes;
 mod world;

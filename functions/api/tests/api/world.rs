@@ -319,6 +319,12 @@ impl World {
         std::mem::take(&mut *self.bus.events.lock().expect("not poisoned"))
     }
 
+    /// Publishes these events.
+    pub(crate) async fn publish(&self, events: &[Event]) {
+        let entries = events.iter().map(Event::entry).collect();
+        self.bus.publish(entries).await.expect("the bus is up");
+    }
+
     /// The names of what was published since anybody last looked.
     pub(crate) fn published_names(&self) -> Vec<&'static str> {
         self.published().iter().map(|event| event.data.name()).collect()
