@@ -2,17 +2,17 @@
 //! instances are processes of their own, and any of them can be killed.
 
 mod come_back;
+mod identities;
 mod networks;
 mod site;
 mod virtual_machine;
 
 use serde_json::{Value, json};
-use site::{Process, Site, address, ask, hello, host_id, is_open, process, until};
+use site::{Site, address, ask, hello, host_id, is_open, process, until};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -313,36 +313,6 @@ async fn a_stopped_instance_starts_with_what_was_on_its_volumes_wherever_it_runs
         ask(first).await.is_ok_and(|text| process(&text) != before && text.contains("run 3,"))
     })
     .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_two_agents_with_one_identity_one_is_fenced() {
-    let mut site = Site::new(1, "127.47.0").await;
-    let ids = site.launch(1, &hello(), json!({})).await;
-    let at = address(&site.state(&ids[0], "running").await);
-    until("an answer", async || ask(at).await.is_ok()).await;
-    let before = process(&ask(at).await.expect("an answer"));
-    // In one folder there is one agent.
-    let mut second = site.agent(&host_id(0));
-    assert_eq!(second.code().await, Some(1));
-    assert!(second.said().contains("another agent works in"), "{}", second.said());
-    // A copy of the folder has the same name and key.
-    let copied =
-        Command::new("cp").arg("-a").arg(site.path("host-0")).arg(site.path("copy")).status();
-    assert!(copied.expect("cp").success());
-    let toml = fs::read_to_string(site.path("host-0.toml")).expect("there");
-    let toml = toml.replace("data_dir = \"host-0\"", "data_dir = \"copy\"");
-    fs::write(site.path("copy.toml"), toml).expect("written");
-    let mut copy = site.start_agent("copy").await;
-    assert_eq!(site.agents[0].code().await, Some(1));
-    assert!(site.agents[0].said().contains("HostFenced"), "{}", site.agents[0].said());
-    // It comes back with a session that is history.
-    let mut old: Process = site.agent(&host_id(0));
-    assert_eq!(old.code().await, Some(1));
-    assert!(old.said().contains("HostFenced"), "{}", old.said());
-    assert_eq!(process(&ask(at).await.expect("an answer")), before);
-    assert_eq!(site.get(&format!("/v1/instances/{}", ids[0])).await["state"], "running");
-    copy.kill();
 }
 
 #[tokio::test(flavor = "multi_thread")]
