@@ -1,5 +1,7 @@
 //! The words of the command.
 
+use crate::console::Console;
+use crate::hosts::HostVerb;
 use crate::problem::AFTER_HELP;
 use crate::show::Output;
 use clap::{Args, Parser, Subcommand};
@@ -107,6 +109,8 @@ pub(crate) enum Verb {
         /// The instance's id.
         id: String,
     },
+    /// Print what an instance has written to its console.
+    Console(Console),
     /// Show why an instance is pending or has failed, and what would run instead.
     Why {
         /// The instance's id.
@@ -155,7 +159,7 @@ pub(crate) enum Verb {
         #[command(flatten)]
         wait: Wait,
     },
-    /// List hosts; drain one, return it to work, or give your word that it is dead.
+    /// List hosts; let one enrol; drain one, return it to work, or give your word that it is dead.
     Hosts {
         #[command(subcommand)]
         verb: Option<HostVerb>,
@@ -397,27 +401,6 @@ pub(crate) struct List {
     /// Only what has this tag, as KEY or KEY=VALUE.
     #[arg(long)]
     pub(crate) tag: Option<String>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum HostVerb {
-    /// List hosts.
-    List,
-    /// Put nothing new on a host; what runs there runs on.
-    Drain {
-        /// Its id.
-        id: String,
-    },
-    /// Use a drained host again.
-    Return {
-        /// Its id.
-        id: String,
-    },
-    /// Give your word that a host runs nothing, now or ever again: what it held is given back.
-    Dead {
-        /// Its id.
-        id: String,
-    },
 }
 
 #[derive(Debug, Subcommand)]

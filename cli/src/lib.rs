@@ -6,10 +6,12 @@ mod args;
 mod body;
 mod client;
 mod confirm;
+mod console;
 mod cost;
 mod demo;
 mod hello;
 mod host;
+mod hosts;
 #[cfg(feature = "aws")]
 mod kept;
 mod ledger;
@@ -113,6 +115,7 @@ async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
         Verb::List(filters) => verbs::list(&client().await?, screen, filters).await,
         Verb::Describe { id } => verbs::describe(&client().await?, screen, id).await,
         Verb::Events { id } => verbs::events(&client().await?, screen, id).await,
+        Verb::Console(asked) => console::console(&client().await?, screen, asked, cli.output).await,
         Verb::Why { id } => why::why(&client().await?, screen, id).await,
         Verb::Explain { id } => verbs::explain(&client().await?, screen, id).await,
         Verb::Start { ids, wait } => {
@@ -132,7 +135,7 @@ async fn verb(cli: &Cli, screen: &mut Screen) -> Result<(), Problem> {
             lifecycle::change(&client().await?, screen, terminate, ids, Some(wait)).await
         }
         Verb::Protect { id, off } => lifecycle::protect(&client().await?, screen, id, *off).await,
-        Verb::Hosts { verb } => verbs::hosts(&client().await?, screen, verb.as_ref()).await,
+        Verb::Hosts { verb } => hosts::hosts(&client().await?, screen, verb.as_ref()).await,
         Verb::Capacity => verbs::capacity(&client().await?, screen).await,
         Verb::Types => verbs::types(&client().await?, screen).await,
         Verb::Ledger { verb } => ledger::ledger(&client().await?, screen, verb).await,
@@ -171,8 +174,8 @@ fn has_ids(verb: &Verb) -> bool {
         | Verb::Stop { .. }
         | Verb::Reboot { .. }
         | Verb::Protect { .. }
-        | Verb::Terminate { .. }
-        | Verb::Hosts { .. } => true,
+        | Verb::Terminate { .. } => true,
+        Verb::Hosts { verb } => verb.as_ref().is_none_or(hosts::HostVerb::has_ids),
         Verb::DeadLetters { verb } => {
             matches!(verb, LetterVerb::List { .. } | LetterVerb::Show { .. })
         }

@@ -140,6 +140,12 @@ impl Screen {
         let _ = writeln!(self.out, "{}", text.as_ref()).and_then(|()| self.out.flush());
     }
 
+    /// What was asked for, as it is.
+    pub(crate) fn raw(&mut self, text: &str) {
+        self.clear_progress();
+        let _ = write!(self.out, "{text}").and_then(|()| self.out.flush());
+    }
+
     /// A line beside what was asked for: errors, and what programs need not read.
     pub(crate) fn aside(&mut self, text: impl AsRef<str>) {
         self.clear_progress();

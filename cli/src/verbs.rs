@@ -1,6 +1,6 @@
 //! What each verb of a user does: one request, or a few, and what is shown of the answers.
 
-use crate::args::{HostVerb, Launch, LetterVerb, List, Wait};
+use crate::args::{Launch, LetterVerb, List, Wait};
 use crate::client::{Client, encode, is_over};
 use crate::problem::Problem;
 use crate::show::{Ink, Screen, text_at};
@@ -170,27 +170,6 @@ pub(crate) async fn audit(client: &Client, screen: &mut Screen, id: &str) -> Res
     }
     let why = text_at(&audit, "broken");
     Err(Problem::Failed(format!("the audit record of {id} was changed: {why}")))
-}
-
-pub(crate) async fn hosts(
-    client: &Client,
-    screen: &mut Screen,
-    verb: Option<&HostVerb>,
-) -> Result<(), Problem> {
-    let (id, state) = match verb {
-        None | Some(HostVerb::List) => {
-            let hosts = client.list("/v1/hosts?limit=1000", "hosts").await?;
-            screen.either(&json!({ "hosts": hosts }), |screen| tables::hosts(screen, &hosts));
-            return Ok(());
-        }
-        Some(HostVerb::Drain { id }) => (id, "draining"),
-        Some(HostVerb::Return { id }) => (id, "active"),
-        Some(HostVerb::Dead { id }) => (id, "dead"),
-    };
-    let path = format!("/v1/hosts/{}", path_of(id)?);
-    let host = client.put(&path, &json!({ "state": state })).await?;
-    screen.either(&host, |screen| tables::hosts(screen, std::slice::from_ref(&host)));
-    Ok(())
 }
 
 pub(crate) async fn capacity(client: &Client, screen: &mut Screen) -> Result<(), Problem> {

@@ -135,8 +135,8 @@ struct Asked {
 }
 
 /// What an instance has written to its console, as its host has last sent it: `output` is null while
-/// it has sent none, and `why` says why. With `latest` the host is asked to send it anew; with `wait`
-/// the answer comes as soon as newer output has.
+/// it has sent none, and `why` says why. With `latest` the host is asked to send it anew, if one has
+/// the instance (`asked`); with `wait` the answer comes as soon as newer output has.
 #[utoipa::path(get, path = "/v1/instances/{instance_id}/console", tag = "instances",
     params(("instance_id" = String, Path),
         ("latest" = Option<bool>, Query, description = "Whether to ask the host anew"),
@@ -168,8 +168,9 @@ async fn show(
     }
     let receipt = Receipt::read(items[1].as_ref())?;
     let before = Output::read(items[2].as_ref())?;
+    let is_asked = asked.latest && order(&api, &id, receipt.as_ref()).await?;
     let may_come = match asked.latest {
-        true => order(&api, &id, receipt.as_ref()).await?,
+        true => is_asked,
         false => receipt.as_ref().is_none_or(|receipt| receipt.stage != Stage::Withdrawn),
     };
     let mut output = before;
@@ -183,7 +184,11 @@ async fn show(
             break;
         }
     }
-    Ok(Json(shown(&id, output, receipt.as_ref())))
+    let mut shown = shown(&id, output, receipt.as_ref());
+    if asked.latest {
+        shown["asked"] = json!(is_asked);
+    }
+    Ok(Json(shown))
 }
 
 /// Asks the host that has the instance for its output. Whether there is such a host.
