@@ -44,13 +44,12 @@ impl Agent {
         from_json(&self.bytes)
     }
 
-    /// Refuses an agent that was shut out since its request came.
+    /// Refuses an agent that was shut out since its request came. One that has only changed its key
+    /// meanwhile is the same.
     pub(crate) async fn still_speaks(&self) -> Result<(), Refusal> {
         let item = self.api.ports.store.get(&agent_key(&self.host)).await?;
         let agent = agents::Agent::read(item.as_ref())?.unwrap_or_default();
-        let is_same = agent.public_key.as_deref() == Some(&self.public_key)
-            && agent.session == self.session
-            && !agent.is_revoked;
+        let is_same = agent.session.is_some() && agent.session == self.session && !agent.is_revoked;
         is_same.then_some(()).ok_or_else(|| fenced(&self.host).into())
     }
 }
