@@ -13,9 +13,10 @@ use crate::transport::{Http, Transport};
 use crate::wire::Registration;
 use eventplane_engine::{OsChance, SystemClock};
 use eventplane_keys::DataKey;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +64,8 @@ impl DataDir {
         let because = |error| AgentError::DataDir(path.to_owned(), error);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(because)?;
+        let own = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(path, own).map_err(because)?;
         std::fs::create_dir_all(path.join("instances")).map_err(because)?;
         let lock = File::options().create(true).truncate(false).write(true).to_owned();
         let lock = lock.open(path.join("agent.lock")).map_err(because)?;
@@ -108,6 +111,7 @@ impl Agent {
         stop: watch::Receiver<bool>,
     ) -> Result<(), AgentError> {
         let Agent { config, registration, identity, http, keeper, data_dir } = self;
+        as_many_files_as_allowed();
         let signed = http.clone().signed_by(identity.clone());
         let transport: Arc<dyn Transport> = Arc::new(signed);
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
@@ -151,6 +155,14 @@ impl Agent {
         let ended = host_loop.run(stop).await;
         rotation.abort();
         Ok(ended?)
+    }
+}
+
+/// Each instance takes some file descriptors: the soft limit is for programs that cannot have many.
+fn as_many_files_as_allowed() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "few instances find room: the limit of open files stays low");
     }
 }
 

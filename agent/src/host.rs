@@ -191,17 +191,21 @@ impl Host {
 
     /// What no list names any more is stopped; a promise that has done its work is forgotten.
     fn drop_unnamed(&mut self, named: &BTreeSet<&InstanceKey>, actions: &mut Vec<Action>) {
-        let unnamed: Vec<(InstanceKey, u32, Phase, u64)> = self
+        let unnamed: Vec<(InstanceKey, u32, Phase, bool)> = self
             .local
             .iter()
             .filter(|(key, _)| !named.contains(key))
-            .map(|(key, local)| (key.clone(), local.generation, local.phase, local.since))
+            .map(|(key, local)| {
+                // What was not said yet may not be true yet: a driver takes its time to stop.
+                let has_done_its_work = local.is_said && local.since < self.revision;
+                (key.clone(), local.generation, local.phase, has_done_its_work)
+            })
             .collect();
-        for (key, generation, phase, since) in unnamed {
+        for (key, generation, phase, has_done_its_work) in unnamed {
             if phase != Phase::LetGo {
                 actions.push(Action::Stop(key.clone(), generation));
                 self.promise(&key, generation, None);
-            } else if since < self.revision {
+            } else if has_done_its_work {
                 self.local.remove(&key);
                 self.changes.push(Change::Forgotten(key));
             }

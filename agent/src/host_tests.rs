@@ -310,13 +310,18 @@ fn revisions_and_deadlines_case_by_case() {
 }
 
 #[test]
-fn a_promise_is_forgotten_once_a_newer_set_names_it_no_more() {
+fn a_promise_is_forgotten_once_it_was_heard_and_a_newer_set_names_it_no_more() {
     let mut host = Host::default();
     let order = vec![let_go(1, 1)];
     host.on_wanted(&Assignments { revision: 1, let_go: order, ..Default::default() }, Millis(0));
     host.on_wanted(&Assignments { revision: 1, ..Default::default() }, Millis(0));
     assert_eq!(host.report(true).expect("complete").let_go.len(), 1, "same revision: kept");
+    // Not said yet, it may not be true yet.
     host.on_wanted(&Assignments { revision: 2, ..Default::default() }, Millis(0));
+    let report = host.report(true).expect("complete");
+    assert_eq!(report.let_go.len(), 1, "nobody has heard it");
+    host.on_reported(&report);
+    host.on_wanted(&Assignments { revision: 3, ..Default::default() }, Millis(0));
     assert_eq!(host.report(true).expect("complete").let_go.len(), 0);
     assert_eq!(host.take_changes().last(), Some(&Change::Forgotten(key(1))));
 }

@@ -249,6 +249,7 @@ impl Identity {
     pub(crate) async fn rotate(&self, transport: &dyn Transport) -> Result<(), String> {
         let text = |error: IdentityError| error.to_string();
         if self.kept().next_key.is_none() {
+            self.tries_next.store(false, Ordering::Relaxed);
             self.keep(|kept| kept.next_key = Some(random_hex::<32>())).map_err(text)?;
         }
         let (path, next) = {

@@ -68,8 +68,9 @@ impl Journal {
     fn write_anew(&self) -> io::Result<BTreeMap<String, Remembered>> {
         let mut hosts = BTreeMap::new();
         let kept = self.disk.read(&self.path)?.unwrap_or_default();
-        // A line that a crash cut short was not acted on.
-        for line in String::from_utf8_lossy(&kept).lines() {
+        // A line that a crash cut short was not acted on; whatever it says now, it was to say more.
+        let whole = kept.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        for line in String::from_utf8_lossy(&kept[..whole]).lines() {
             replay(line, &mut hosts);
         }
         let mut text = String::new();
@@ -91,8 +92,8 @@ impl Journal {
     /// Appends a host's changes, in one write.
     pub(crate) fn append(&self, host: &str, changes: &[Change]) -> Result<(), JournalError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // What follows a torn line begins one of its own.
-        let mut text = if state.is_torn { "\n".to_owned() } else { String::new() };
+        // A torn line might say something else than it was to: it is made to say nothing.
+        let mut text = if state.is_torn { " torn\n".to_owned() } else { String::new() };
         text.extend(changes.iter().map(|change| line(host, change)));
         let appended = self.append_text(&text, &mut state);
         state.is_torn = appended.is_err();
@@ -180,7 +181,9 @@ mod tests {
         ];
         journal.append("h1", &changes).expect("written");
         let file = OpenOptions::new().append(true).open(&path);
-        file.expect("there").write_all(b"r h1 default i-00").expect("a torn line");
+        // Of "12" only the first digit came to be written.
+        let torn = line("h1", &Change::Stands(key(1), 1, Phase::LetGo));
+        file.expect("there").write_all(torn.trim_end().as_bytes()).expect("a torn line");
         let runs = Known { generation: 1, phase: Phase::Running, reboots: 4, has_run: false };
         let promised = Known { phase: Phase::LetGo, reboots: 0, has_run: true, ..runs };
         let starts = Known { generation: 2, phase: Phase::Starting, reboots: 0, has_run: false };

@@ -146,13 +146,13 @@ impl HostLoop {
 
     async fn live(&mut self) -> Result<(), Silenced> {
         self.driver.resume(self.host.standing());
-        let mut asking = self.ask(Instant::now(), 0)?;
+        let mut asking = self.ask(Instant::now(), 0);
         loop {
             let alarm = self.next_alarm();
             tokio::select! {
                 asked = &mut asking => {
                     let next = self.on_answer(asked)?;
-                    asking = self.ask(next, self.shared.pace.wait_s)?;
+                    asking = self.ask(next, self.shared.pace.wait_s);
                 }
                 happened = self.driver.happened() => self.on_happened(happened),
                 () = sleep_until(alarm) => {
@@ -168,21 +168,25 @@ impl HostLoop {
     }
 
     /// Asks, at `when`: to be known if it is not yet, otherwise for the wanted set.
-    fn ask(&mut self, when: Instant, wait_s: u64) -> Result<Asking, Silenced> {
+    fn ask(&mut self, when: Instant, wait_s: u64) -> Asking {
         let shared = self.shared.clone();
         if !self.is_registered {
-            let (path, body) = self.speech.registration().map_err(Silenced::Refused)?;
-            return Ok(Box::pin(async move {
+            let registration = self.speech.registration();
+            return Box::pin(async move {
                 sleep_until(when).await;
+                let (path, body) = match registration {
+                    Ok(registration) => registration,
+                    Err(why) => return Asked::Registration(Err(NoAnswer::unsent(why))),
+                };
                 let _turn = shared.registering.acquire().await;
                 let sent = shared.transport.send(Method::POST, &path, Some(body));
                 let answer = tokio::time::timeout(PATIENCE, sent).await;
                 Asked::Registration(answer.unwrap_or_else(|_| late()))
-            }));
+            });
         }
         let revision = self.host.revision();
         let path = self.speech.path(&format!("assignments?after={revision}&wait={wait_s}"));
-        Ok(Box::pin(async move {
+        Box::pin(async move {
             sleep_until(when).await;
             count(&shared.counts.polls);
             let at = Instant::now();
@@ -190,7 +194,7 @@ impl HostLoop {
             let patience = PATIENCE + Duration::from_secs(wait_s);
             let answer = tokio::time::timeout(patience, sent).await;
             Asked::Wanted(at, wait_s, answer.unwrap_or_else(|_| late()))
-        }))
+        })
     }
 
     /// Takes in an answer, and says when to ask next.
@@ -235,7 +239,10 @@ impl HostLoop {
             self.complain("register", answer)?;
             return Ok(self.try_again());
         }
-        self.speech.registered().map_err(Silenced::Refused)?;
+        if let Err(why) = self.speech.registered() {
+            warn!(host = self.id, why, "it is not written down that the plane knows this host");
+            return Ok(self.try_again());
+        }
         self.is_registered = true;
         if self.heartbeat.is_none() {
             self.shared.registered.send_modify(|count| *count += 1);
@@ -290,6 +297,9 @@ impl HostLoop {
     /// Writes down what has changed, and then does what is to be done: never the other way round.
     fn act(&mut self) {
         self.unkept.extend(self.host.take_changes());
+        if self.keep_after.is_some_and(|after| Instant::now() < after) {
+            return;
+        }
         self.keep_after = None;
         let journal = self.shared.journal.as_ref().filter(|_| !self.unkept.is_empty());
         if let Some(Err(error)) = journal.map(|journal| journal.append(&self.id, &self.unkept)) {
@@ -322,22 +332,27 @@ impl HostLoop {
             let ms = deadline.since(now()).unsigned_abs().min(3_600_000) + 1;
             Instant::now() + Duration::from_millis(ms)
         });
-        let heartbeat = self.heartbeat.filter(|_| self.is_registered);
-        let others = [deadline, self.report_after, self.keep_after, heartbeat];
+        let reports =
+            [self.heartbeat, self.report_after].map(|at| at.filter(|_| self.is_registered));
+        let others = [deadline, self.keep_after].into_iter().chain(reports);
         let latest = Instant::now() + Duration::from_secs(3_600);
-        others.into_iter().flatten().fold(latest, Instant::min)
+        others.flatten().fold(latest, Instant::min)
     }
 
     /// Sends what there is to say: everything when the heartbeat is due, else what is new.
     async fn report(&mut self) -> Result<(), Silenced> {
         let now = Instant::now();
         let is_heartbeat = self.heartbeat.is_some_and(|due| now >= due);
-        let is_too_soon = !is_heartbeat && self.report_after.is_some_and(|after| now < after);
-        if is_too_soon || !self.unkept.is_empty() {
+        if !is_heartbeat && self.report_after.is_some_and(|after| now < after) {
             return Ok(());
         }
         self.report_after = None;
         let Some(mut report) = self.host.report(is_heartbeat) else { return Ok(()) };
+        if !self.unkept.is_empty() {
+            // What is not written down is not said; that the host lives is. What a whole report leaves
+            // out is never taken for gone.
+            report = Report { complete: true, revision: report.revision, ..Report::default() };
+        }
         // A promise is given when it is true.
         report.let_go.retain(|promise| !self.driver.is_stopping(&promise.key));
         if !is_heartbeat && report.instances.is_empty() && report.let_go.is_empty() {

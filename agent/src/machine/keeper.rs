@@ -13,13 +13,13 @@ use rustix::process::{
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// What the keeper says to the agent when the program runs.
 pub(crate) const STARTED: &str = "started";
@@ -27,6 +27,8 @@ pub(crate) const STARTED: &str = "started";
 const LOG_BYTES_MAX: u64 = 1024 * 1024;
 /// How long a virtual machine's monitor may take to answer.
 const MONITOR_PATIENCE: Duration = Duration::from_secs(2);
+/// How long after its program a keeper may be told to stop for both to be one stop.
+const TOLD_TOO: Duration = Duration::from_millis(50);
 /// How often what is left of a program is looked for after it was killed.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -38,7 +40,7 @@ pub fn run_instance(dir: &Path) -> Result<(), String> {
     let dir = RunDir::at(dir);
     // Refused only to who leads a group already: then nothing has to be left.
     let _ = setsid();
-    let _name = dir.take_name().map_err(told)?;
+    let name = dir.take_name().map_err(told)?;
     let plan: Plan = dir.read("plan.json").map_err(told)?.ok_or_else(|| told("no plan"))?;
     let me = getpid();
     let boot = boot().map_err(told)?;
@@ -49,7 +51,7 @@ pub fn run_instance(dir: &Path) -> Result<(), String> {
     }
     set_child_subreaper(Some(me)).map_err(told)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let exit = runtime.map_err(told)?.block_on(keep(&dir, &plan)).map_err(told)?;
+    let exit = runtime.map_err(told)?.block_on(keep(&dir, &plan, name)).map_err(told)?;
     dir.write("exit.json", &exit).map_err(|error| error.to_string())
 }
 
@@ -60,7 +62,9 @@ fn told(why: impl ToString) -> String {
     why
 }
 
-async fn keep(dir: &RunDir, plan: &Plan) -> io::Result<Exit> {
+async fn keep(dir: &RunDir, plan: &Plan, name: UnixListener) -> io::Result<Exit> {
+    name.set_nonblocking(true)?;
+    let name = tokio::net::UnixListener::from_std(name)?;
     // Listened to from before the program runs, so that no end of it is missed.
     let mut ended = signal(SignalKind::child())?;
     let mut told_to_stop = signal(SignalKind::terminate())?;
@@ -75,6 +79,8 @@ async fn keep(dir: &RunDir, plan: &Plan) -> io::Result<Exit> {
         let patience = kill_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
         tokio::select! {
             _ = ended.recv() => {}
+            // Whoever asks who lives here has learned it by being connected.
+            _ = name.accept() => {}
             _ = told_to_stop.recv(), if kill_at.is_none() => {
                 let monitor = plan.monitor.as_ref().map(|monitor| dir.path("").join(monitor));
                 if monitor.is_none_or(|monitor| press_power_button(&monitor).is_err()) {
@@ -99,11 +105,13 @@ async fn keep(dir: &RunDir, plan: &Plan) -> io::Result<Exit> {
         while reap(None)?.is_some() {}
     }
     let _ = log.join();
+    // Where a machine shuts down, program and keeper are told at the same time.
+    let was_told_to = kill_at.is_some() || timeout(TOLD_TOO, told_to_stop.recv()).await.is_ok();
     Ok(Exit {
         generation: plan.generation,
         code: status.code(),
         signal: status.signal(),
-        was_told_to: kill_at.is_some(),
+        was_told_to,
     })
 }
 
@@ -151,6 +159,9 @@ fn start(dir: &RunDir, plan: &Plan) -> io::Result<(Pid, std::thread::JoinHandle<
         .stdout(writer.try_clone()?)
         .stderr(writer)
         .process_group(0);
+    // All that can fail comes before the program runs.
+    let log = Log::open(dir.path("console.log"))?;
+    let log = std::thread::Builder::new().spawn(move || log.copy(reader))?;
     let inside = plan.cgroup.as_deref().map(cgroup::enter).transpose()?;
     let child = command.spawn();
     drop(inside);
@@ -158,8 +169,6 @@ fn start(dir: &RunDir, plan: &Plan) -> io::Result<(Pid, std::thread::JoinHandle<
     let child = child.map_err(because)?;
     // The command holds ends of the pipe, which has to close when the program ends.
     drop(command);
-    let log = Log::open(dir.path("console.log"))?;
-    let log = std::thread::spawn(move || log.copy(reader));
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     Ok((pid.expect("a child has a process id"), log))
 }

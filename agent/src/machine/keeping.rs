@@ -38,10 +38,10 @@ impl Kept {
     }
 
     /// Starts a keeper by this command, to which the directory is added, and waits until its program
-    /// runs.
+    /// runs. None may live there.
     ///
     /// # Errors
-    /// Why nothing runs, in one line.
+    /// Why nothing runs, in one line. What was begun may have to be swept.
     pub(crate) async fn start(command: &[String], dir: &RunDir) -> Result<Kept, String> {
         dir.remove("run.json").and_then(|()| dir.remove("exit.json")).map_err(text)?;
         let [name, arguments @ ..] = command else { return Err("no keeper".to_owned()) };
@@ -56,18 +56,20 @@ impl Kept {
         let said = child.stdout.take().expect("it was asked for");
         let mut line = String::new();
         let said = timeout(SAYS, BufReader::new(said).read_line(&mut line)).await;
-        match (said, line.trim_end()) {
-            (Ok(Ok(_)), STARTED) => {}
-            (Ok(Ok(0)), _) => return Err("its keeper ended without a word".to_owned()),
-            (Ok(Ok(_)), why) => return Err(why.to_owned()),
-            (Ok(Err(error)), _) => return Err(text(error)),
-            (Err(_), _) => return Err(format!("its keeper said nothing for {SAYS:?}")),
-        }
-        match Kept::find(dir).await.map_err(text)? {
-            Some(kept) => Ok(kept),
-            // It has ended already: how, it has written down.
-            None => Kept::of_ended(&child).map_err(text),
-        }
+        let why = match (said, line.trim_end()) {
+            (Ok(Ok(_)), STARTED) => match Kept::find(dir).map_err(text)? {
+                Some(kept) => return Ok(kept),
+                // It has ended already: how, it has written down.
+                None => return Kept::of_ended(&child).map_err(text),
+            },
+            (Ok(Ok(0)), _) => "its keeper ended without a word".to_owned(),
+            (Ok(Ok(_)), why) => why.to_owned(),
+            (Ok(Err(error)), _) => text(error),
+            (Err(_), _) => format!("its keeper said nothing for {SAYS:?}"),
+        };
+        // What was not heard to run is not to run later.
+        let _ = child.kill().await;
+        Err(why)
     }
 
     /// The handle of a process that has ended and was not waited for: it says so at once.
@@ -77,30 +79,28 @@ impl Kept {
         Kept::of(pidfd_open(pid.ok_or_else(gone)?, PidfdFlags::NONBLOCK)?)
     }
 
-    /// The keeper that lives in this directory, if one does.
+    /// The keeper of this directory's instance, if one lives.
     ///
     /// # Errors
     /// When that cannot be seen.
-    pub(crate) async fn find(dir: &RunDir) -> io::Result<Option<Kept>> {
-        while dir.is_kept()? {
-            let run: Option<Run> = dir.read("run.json")?;
-            if let Some(pid) = run.and_then(|run| Pid::from_raw(run.pid)) {
-                // As long as the name is held the process is the one that took it.
-                let process = pidfd_open(pid, PidfdFlags::NONBLOCK);
-                if dir.is_kept()? {
-                    return Ok(Some(Kept::of(process?)?));
-                }
+    pub(crate) fn find(dir: &RunDir) -> io::Result<Option<Kept>> {
+        while let Some(pid) = dir.keeper()? {
+            let process = pidfd_open(pid, PidfdFlags::NONBLOCK);
+            // If it is still the one that listens, the handle is its own, and not that of a process
+            // that got its id after it.
+            if dir.keeper()? == Some(pid) {
+                return Ok(Some(Kept::of(process?)?));
             }
-            // It has only just taken the name.
-            sleep(LOOK_AGAIN).await;
         }
         Ok(None)
     }
 
     /// Waits until the keeper has ended.
     pub(crate) async fn ended(&self) {
-        // A process that has ended stays readable ("pidfd_open", Linux manual page).
-        let _ = self.process.readable().await;
+        // A process that has ended stays readable ("pidfd_open", Linux manual page). An error is no end.
+        while self.process.readable().await.is_err() {
+            sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Has the keeper stop its program, and end; by force if it does not.

@@ -366,7 +366,8 @@ async fn delete_given_back(world: &World, volumes: &[Found]) {
             }
         };
         for volume in some.iter().filter(|volume| gone.contains(&volume.volume_id)) {
-            match volumes::delete(&world.config.volumes_dir, volume) {
+            let folder = &world.config.volumes_dir;
+            match tokio::task::block_in_place(|| volumes::delete(folder, volume)) {
                 Ok(()) => info!(volume = volume.volume_id, "deleted: it was given back"),
                 Err(error) => warn!(volume = volume.volume_id, %error, "cannot be deleted"),
             }

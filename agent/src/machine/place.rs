@@ -34,9 +34,12 @@ pub(crate) fn place(
     metadata: SocketAddr,
 ) -> Result<Placed, String> {
     let launch = &order.launch;
+    // A plan of this generation was made when its volumes were.
+    let planned: Option<Plan> = dir.read("plan.json").map_err(|error| error.to_string())?;
+    let has_run = order.has_run || planned.is_some_and(|plan| plan.generation == order.generation);
     let prepare = |make: &dyn Fn(&_, &_) -> _| {
         let folder = &world.config.volumes_dir;
-        volumes::prepare(folder, &facts.key, &launch.volumes, order.has_run, make)
+        volumes::prepare(folder, &facts.key, &launch.volumes, has_run, make)
     };
     let cgroup = world.cgroups.as_ref().map(|groups| {
         let spec = &launch.spec;

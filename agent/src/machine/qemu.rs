@@ -61,7 +61,10 @@ pub(crate) fn make_disk(
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
     }
-    std::fs::rename(&unfinished, path).map_err(|error| format!("{}: {error}", path.display()))
+    let synced = std::fs::File::open(&unfinished).and_then(|disk| disk.sync_all());
+    synced
+        .and_then(|()| std::fs::rename(&unfinished, path))
+        .map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// The command of a virtual machine ("QEMU System Emulation", QEMU documentation). Its network is

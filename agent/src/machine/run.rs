@@ -17,8 +17,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+
+/// What a keeper says whose instance has one already.
+pub(crate) const KEPT_BY_ANOTHER: &str = "it is kept by another process";
 
 /// What a keeper is to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,9 +129,9 @@ impl RunDir {
         }
     }
 
-    /// The name that an instance's keeper holds, by which every agent of this machine knows that it
-    /// lives: an address without a file, which goes with its process ("unix", Linux manual page:
-    /// abstract sockets).
+    /// The name that an instance's keeper listens at, by which every agent of this machine knows that
+    /// it lives, and which process it is: an address without a file, which goes with its process
+    /// ("unix", Linux manual page: abstract sockets, of which each network namespace has its own).
     fn name(&self) -> io::Result<SocketAddr> {
         let mut parts = self.0.components().rev().map(|part| part.as_os_str().to_string_lossy());
         let (instance, tenant) = (parts.next(), parts.next());
@@ -138,34 +141,32 @@ impl RunDir {
     }
 
     /// Takes the instance's name, whichever folder it is kept in: of one instance there is one keeper
-    /// on a machine.
+    /// on a machine. Whoever connects is to be accepted, or the queue fills.
     ///
     /// # Errors
     /// When another keeper has it.
-    pub(crate) fn take_name(&self) -> io::Result<UnixDatagram> {
-        UnixDatagram::bind_addr(&self.name()?).map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                io::Error::new(error.kind(), "it is kept by another process")
-            }
+    pub(crate) fn take_name(&self) -> io::Result<UnixListener> {
+        UnixListener::bind_addr(&self.name()?).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => io::Error::new(error.kind(), KEPT_BY_ANOTHER),
             _ => error,
         })
     }
 
-    /// Whether a keeper lives.
+    /// The keeper that lives: the process that listens at the instance's name (`SO_PEERCRED`).
     ///
     /// # Errors
     /// When that cannot be seen.
-    pub(crate) fn is_kept(&self) -> io::Result<bool> {
-        match UnixDatagram::unbound()?.connect_addr(&self.name()?) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(false),
+    pub(crate) fn keeper(&self) -> io::Result<Option<Pid>> {
+        match UnixStream::connect_addr(&self.name()?) {
+            Ok(stream) => Ok(Some(rustix::net::sockopt::socket_peercred(&stream)?.pid)),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     /// Whether something of it may run: a keeper lives, or has not said that nothing is left.
     pub(crate) fn may_run(&self) -> bool {
-        self.path("run.json").exists() || self.is_kept().unwrap_or(true)
+        self.path("run.json").exists() || self.keeper().map_or(true, |keeper| keeper.is_some())
     }
 
     /// The newest bytes of its output, at most so many, as text.
@@ -175,9 +176,10 @@ impl RunDir {
         let missing = bytes_max.saturating_sub(newest.len());
         let mut bytes = before[before.len().saturating_sub(missing)..].to_vec();
         bytes.extend_from_slice(&newest[newest.len().saturating_sub(bytes_max)..]);
-        // A character that was cut is not begun in its middle.
-        let begin = bytes.iter().take(4).position(|byte| byte & 0xc0 != 0x80).unwrap_or(0);
-        String::from_utf8_lossy(&bytes[begin..]).into_owned()
+        // What is no text grows when it is made one; and no character is begun in its middle.
+        let text = String::from_utf8_lossy(&bytes);
+        let begin = text.ceil_char_boundary(text.len().saturating_sub(bytes_max));
+        text[begin..].trim_start_matches('\u{fffd}').to_owned()
     }
 }
 
@@ -265,14 +267,12 @@ mod tests {
         let name = folder.path().file_name().expect("it has a name");
         let dir = RunDir::at(&folder.path().join("default").join(name));
         let copy = RunDir::at(&folder.path().join("copy/default").join(name));
-        assert!(!dir.is_kept().expect("seen"));
+        assert_eq!(dir.keeper().expect("seen"), None);
         let held = dir.take_name().expect("free");
-        assert!(dir.is_kept().expect("seen") && copy.is_kept().expect("seen"));
-        assert_eq!(
-            copy.take_name().expect_err("held").to_string(),
-            "it is kept by another process"
-        );
+        let me = Some(rustix::process::getpid());
+        assert_eq!((dir.keeper().expect("seen"), copy.keeper().expect("seen")), (me, me));
+        assert_eq!(copy.take_name().expect_err("held").to_string(), KEPT_BY_ANOTHER);
         drop(held);
-        assert!(!dir.is_kept().expect("seen"));
+        assert_eq!(dir.keeper().expect("seen"), None);
     }
 }

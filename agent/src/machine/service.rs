@@ -81,10 +81,6 @@ impl Service {
         self.stale_at
     }
 
-    pub(crate) fn is_stale(&self) -> bool {
-        self.stale_at <= Instant::now()
-    }
-
     /// It was asked for fresh ones: these came, if any did.
     pub(crate) fn refreshed(&mut self, facts: Option<Arc<InstanceFacts>>) {
         let wait = facts.as_deref().map_or(ASK_AGAIN, fresh_for).max(ASK_AGAIN);

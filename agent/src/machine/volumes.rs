@@ -35,7 +35,7 @@ pub(crate) fn prepare(
 ) -> Result<Vec<PathBuf>, String> {
     let one = |volume: &Volume| {
         let path = path_of(volumes_dir, key, &volume.volume_id);
-        if path.exists() {
+        if path.try_exists().map_err(|error| format!("{}: {error}", path.display()))? {
             return Ok(path);
         }
         if has_run {
@@ -75,7 +75,8 @@ pub(crate) fn all(volumes_dir: &Path) -> io::Result<Vec<Found>> {
         for instance in names(&volumes_dir.join(tenant.as_str()))? {
             let Ok(instance_id) = InstanceId::parse(&instance) else { continue };
             let folder = volumes_dir.join(tenant.as_str()).join(&instance);
-            let is_volume = |name: &String| name.starts_with("vol-");
+            // One with a dot was not finished.
+            let is_volume = |name: &String| name.starts_with("vol-") && !name.contains('.');
             found.extend(names(&folder)?.into_iter().filter(is_volume).map(|volume_id| Found {
                 tenant: tenant.clone(),
                 instance_id: instance_id.clone(),

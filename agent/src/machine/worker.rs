@@ -13,6 +13,7 @@ use crate::wire::InstanceKey;
 use eventplane_domain::{Millis, Reason, code};
 use serde::{Deserialize, Serialize};
 use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -24,8 +25,10 @@ const ASK_AGAIN_MS: (u64, u64) = (200, 30_000);
 /// How much of an instance's output is sent, in bytes ("GetConsoleOutput", EC2 API reference, gives
 /// the newest 64 KB; ours have to fit into an item).
 const CONSOLE_BYTES_MAX: usize = 16 * 1024;
-/// How soon it is tried again to end what would not end.
-const STOP_AGAIN: Duration = Duration::from_secs(5);
+/// How long after each try its output is sent again, in seconds, while the plane is away.
+const CONSOLE_TRIES_S: [u64; 5] = [1, 4, 15, 60, 300];
+/// How soon it is tried again to look at or to end what would not be.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// What a worker is told.
 pub(crate) enum Command {
@@ -115,8 +118,8 @@ impl Worker {
                         Some(command) => command,
                         None => return,
                     },
-                    () = due(&mut standing) => {
-                        (standing, next) = self.on_due(standing).await;
+                    due = due(&self.world, &self.key, &standing) => {
+                        standing = self.on_due(standing, due).await;
                         continue;
                     }
                 },
@@ -149,36 +152,58 @@ impl Worker {
             }
             return (self.stop(Standing::Idle).await, None);
         }
-        match self.adopt(generation).await {
-            Ok(Some(running)) => {
-                info!(instance = %self.key.instance_id, "found running");
-                if phase == Phase::Starting {
-                    self.told(Happened::Started(self.key.clone(), generation));
+        loop {
+            match self.adopt(generation, phase).await {
+                Ok(Some(running)) => {
+                    info!(instance = %self.key.instance_id, "found");
+                    if phase == Phase::Starting {
+                        self.told(Happened::Started(self.key.clone(), generation));
+                    }
+                    return (Standing::Runs(running), None);
                 }
-                (Standing::Runs(running), None)
+                Ok(None) if phase == Phase::Starting && self.is_late(generation) => {
+                    let reason = "its host was not there before its deadline";
+                    let reason = Reason::new(code::LAUNCH_TIMEOUT, reason);
+                    self.end(Standing::Idle).await;
+                    self.is_over(generation, reason);
+                    return (Standing::Idle, None);
+                }
+                Ok(None) => return self.begin(Standing::Idle, generation).await,
+                // What may run is not given up because it cannot be seen just now.
+                Err(why) => warn!(instance = %self.key.instance_id, %why, "cannot be looked at"),
             }
-            Ok(None) => self.begin(Standing::Idle, generation).await,
-            Err(why) => {
-                warn!(instance = %self.key.instance_id, %why, "what was left of it cannot be used");
-                self.begin(Standing::Idle, generation).await
+            tokio::select! {
+                command = self.commands.recv() => return (Standing::Idle, command),
+                () = sleep(AGAIN) => {}
             }
         }
     }
 
-    /// The instance as an agent before this one has left it: running, or ended since.
-    async fn adopt(&mut self, generation: u32) -> Result<Option<Box<Running>>, String> {
+    fn is_late(&self, generation: u32) -> bool {
+        let order: Option<Order> = self.dir.read("order.json").ok().flatten();
+        order.is_some_and(|order| order.generation == generation && now() > order.deadline)
+    }
+
+    /// The instance as an agent before this one has left it: running, or ended since. One that has run
+    /// and of which nothing is left has ended with its machine.
+    async fn adopt(
+        &mut self,
+        generation: u32,
+        phase: Phase,
+    ) -> Result<Option<Box<Running>>, String> {
         let text = |error: std::io::Error| error.to_string();
-        let kept = Kept::find(&self.dir).await.map_err(text)?;
+        let kept = Kept::find(&self.dir).map_err(text)?;
         let run: Option<Run> = self.dir.read("run.json").map_err(text)?;
         let exit: Option<Exit> = self.dir.read("exit.json").map_err(text)?;
-        let is_this = kept.is_some() && run.is_some_and(|run| run.generation == generation);
-        let has_ended = kept.is_none() && exit.is_some_and(|exit| exit.generation == generation);
+        let runs = kept.is_some() && run.is_some_and(|run| run.generation == generation);
+        let has_ended = kept.is_none()
+            && (phase == Phase::Running || exit.is_some_and(|exit| exit.generation == generation));
         let order: Option<Order> = self.dir.read("order.json").map_err(text)?;
         let plan: Option<Plan> = self.dir.read("plan.json").map_err(text)?;
         let facts: Option<KeptFacts> = self.dir.read("facts.json").map_err(text)?;
         let (Some(order), Some(plan), Some(facts)) = (order, plan, facts) else { return Ok(None) };
         let generations = [order.generation, plan.generation, facts.generation];
-        if !(is_this || has_ended) || generations != [generation; 3] {
+        if !(runs || has_ended) || generations != [generation; 3] {
             return Ok(None);
         }
         // What runs is not ended because something around it is not as it was.
@@ -189,7 +214,7 @@ impl Worker {
         Ok(Some(Box::new(Running { order, plan, kept, service })))
     }
 
-    /// Starts a generation, unless it runs already.
+    /// Starts a generation, in the place of whatever stands.
     async fn begin(&mut self, standing: Standing, generation: u32) -> (Standing, Option<Command>) {
         match standing {
             Standing::Idle => {}
@@ -207,7 +232,9 @@ impl Worker {
             }
         };
         warn!(instance = %self.key.instance_id, generation, %why, "not started");
-        self.is_over(generation, reason).await;
+        // Letting go is a promise: what the start has left is ended first.
+        self.end(Standing::Idle).await;
+        self.is_over(generation, reason);
         (Standing::Idle, None)
     }
 
@@ -215,11 +242,6 @@ impl Worker {
         let order: Option<Order> = self.dir.read("order.json")?;
         let order = order.filter(|order| order.generation == generation);
         let order = order.ok_or_else(|| "its order was not written down".to_owned())?;
-        // What a killed agent may have left of another run.
-        if let Some(kept) = Kept::find(&self.dir).await? {
-            kept.stop(self.grace()).await;
-        }
-        sweep(&self.dir, &self.key.instance_id).await?;
         let facts = self.facts(&order).await?;
         place::network_up(&self.world, &self.key, &order.launch).await?;
         let service = Service::start(&self.world, facts)?;
@@ -234,22 +256,18 @@ impl Worker {
         if let Some(kept) = kept.filter(|kept| kept.generation == order.generation) {
             return Ok(Arc::new(kept.facts));
         }
-        let mut wait_ms = ASK_AGAIN_MS.0;
+        let world = self.world.clone();
+        let key = self.key.clone();
+        let mut asking = pin!(ask_until_told(&world, &key, order));
         let details = loop {
-            match self.world.link.details(&self.key, order.generation).await {
-                Ok(details) => break details,
-                Err(why) if now() > order.deadline => {
-                    return Err(format!("nobody says what it is to know: {why}").into());
-                }
-                Err(why) => {
-                    warn!(instance = %self.key.instance_id, %why, "its details are missing")
-                }
-            }
             tokio::select! {
-                command = self.commands.recv() => return Err(NotStarted::Overtaken(command)),
-                () = sleep(Duration::from_millis(wait_ms)) => {}
+                details = &mut asking => break details?,
+                command = self.commands.recv() => match command {
+                    // There is none yet.
+                    Some(Command::Console) => {}
+                    command => return Err(NotStarted::Overtaken(command)),
+                },
             }
-            wait_ms = (wait_ms * 2).min(ASK_AGAIN_MS.1);
         };
         self.keep_facts(order, details).map_err(NotStarted::from)
     }
@@ -269,8 +287,12 @@ impl Worker {
         service: &Service,
         crashes: u32,
     ) -> Result<(Plan, Kept), String> {
+        // What a killed agent may have left of another run, or a start that was given up.
+        self.nothing_runs().await.map_err(|error| error.to_string())?;
         let facts = service.facts();
-        let placed = place::place(&self.world, &self.dir, order, &facts, service.address)?;
+        let placed = tokio::task::block_in_place(|| {
+            place::place(&self.world, &self.dir, order, &facts, service.address)
+        })?;
         let plan = Plan { crashes, planned_at: now().0, ..placed.plan };
         self.dir.write("plan.json", &plan).map_err(|error| error.to_string())?;
         let kept = Kept::start(&placed.keeper, &self.dir).await?;
@@ -282,30 +304,32 @@ impl Worker {
     }
 
     /// Something is due of itself: an end, a restart, or fresh credentials.
-    async fn on_due(&mut self, standing: Standing) -> (Standing, Option<Command>) {
-        match standing {
-            Standing::Idle => (Standing::Idle, None),
-            Standing::Runs(mut running) if running.service.is_stale() => {
-                self.refresh(&mut running).await;
-                (Standing::Runs(running), None)
+    async fn on_due(&mut self, standing: Standing, due: Due) -> Standing {
+        match (standing, due) {
+            (Standing::Runs(mut running), Due::Details(details)) => {
+                let kept = details.and_then(|details| self.keep_facts(&running.order, *details));
+                if let Err(why) = &kept {
+                    warn!(instance = %self.key.instance_id, %why, "its credentials are not fresh");
+                }
+                running.service.refreshed(kept.ok());
+                Standing::Runs(running)
             }
-            Standing::Runs(running) => (self.on_exit(running).await, None),
-            Standing::Waits(_, running) => (self.again(running).await, None),
+            (Standing::Runs(running), _) => self.on_exit(running).await,
+            (Standing::Waits(_, running), _) => self.again(running).await,
+            (Standing::Idle, _) => Standing::Idle,
         }
     }
 
     /// Its program has ended: what becomes of it, the policy says.
     async fn on_exit(&mut self, mut running: Box<Running>) -> Standing {
         running.kept = None;
-        if let Err(error) = sweep(&self.dir, &self.key.instance_id).await {
-            warn!(instance = %self.key.instance_id, %error, "what it left may run on");
-        }
         let generation = running.order.generation;
         let exit: Option<Exit> = self.dir.read("exit.json").ok().flatten();
         let end = match exit.filter(|exit| exit.generation == generation) {
+            // Somebody has ended it, as a machine that shuts down does: it has not ended itself.
+            Some(Exit { was_told_to: true, .. }) | None => End::Unseen,
             Some(Exit { code: Some(code), .. }) => End::Code(code),
-            Some(Exit { signal: Some(signal), .. }) => End::Signal(signal),
-            _ => End::Unseen,
+            Some(Exit { signal, .. }) => End::Signal(signal.unwrap_or_default()),
         };
         let ran_ms = now().since(Millis(running.plan.planned_at));
         match restart::after(end, ran_ms, running.plan.crashes, &self.world.config.restart) {
@@ -315,10 +339,8 @@ impl Worker {
                 Standing::Waits(Instant::now() + Duration::from_millis(wait_ms), running)
             }
             Next::Over(reason) => {
-                self.send_console_of(generation);
-                place::network_down(&self.world, &self.key).await;
-                drop(running);
-                self.is_over(generation, reason).await;
+                self.end(Standing::Runs(running)).await;
+                self.is_over(generation, reason);
                 Standing::Idle
             }
         }
@@ -326,7 +348,7 @@ impl Worker {
 
     /// It is not started again: written down before it is told, so that an agent that comes after
     /// knows why.
-    async fn is_over(&self, generation: u32, reason: Reason) {
+    fn is_over(&self, generation: u32, reason: Reason) {
         let ended = Ended { generation, reason };
         if let Err(error) = self.dir.write("ended.json", &ended) {
             warn!(instance = %self.key.instance_id, %error, "why it ended is not written down");
@@ -352,16 +374,6 @@ impl Worker {
         }
     }
 
-    async fn refresh(&mut self, running: &mut Running) {
-        let generation = running.order.generation;
-        let asked = self.world.link.details(&self.key, generation).await;
-        let kept = asked.and_then(|details| self.keep_facts(&running.order, details));
-        if let Err(why) = &kept {
-            warn!(instance = %self.key.instance_id, %why, "its credentials are not fresh");
-        }
-        running.service.refreshed(kept.ok());
-    }
-
     async fn reboot(&mut self, standing: Standing, generation: u32) -> (Standing, Option<Command>) {
         let mut running = match standing {
             Standing::Runs(running) | Standing::Waits(_, running) => running,
@@ -369,12 +381,6 @@ impl Worker {
         };
         if running.order.generation != generation {
             return (Standing::Runs(running), None);
-        }
-        if let Some(kept) = &running.kept {
-            kept.stop(self.grace()).await;
-        }
-        if let Err(error) = sweep(&self.dir, &self.key.instance_id).await {
-            warn!(instance = %self.key.instance_id, %error, "what it left may run on");
         }
         running.kept = None;
         running.plan.crashes = 0;
@@ -394,11 +400,11 @@ impl Worker {
             Standing::Runs(running) | Standing::Waits(_, running) => Some(running),
         };
         loop {
-            match self.try_to_end(running.as_deref()).await {
+            match self.nothing_is_to_run().await {
                 Ok(()) => break,
                 Err(error) => {
                     warn!(instance = %self.key.instance_id, %error, "not stopped yet");
-                    sleep(STOP_AGAIN).await;
+                    sleep(AGAIN).await;
                 }
             }
         }
@@ -409,14 +415,19 @@ impl Worker {
         Standing::Idle
     }
 
-    async fn try_to_end(&self, running: Option<&Running>) -> std::io::Result<()> {
-        if let Some(kept) = running.and_then(|running| running.kept.as_ref()) {
-            kept.stop(self.grace()).await;
-        }
-        while let Some(kept) = Kept::find(&self.dir).await? {
+    /// Ends what runs, whoever has started it.
+    async fn nothing_runs(&self) -> std::io::Result<()> {
+        while let Some(kept) = Kept::find(&self.dir)? {
             kept.stop(self.grace()).await;
         }
         sweep(&self.dir, &self.key.instance_id).await
+    }
+
+    /// The same, and a keeper that was started and has not come to itself yet finds no plan.
+    async fn nothing_is_to_run(&self) -> std::io::Result<()> {
+        self.nothing_runs().await?;
+        self.dir.remove("plan.json")?;
+        self.nothing_runs().await
     }
 
     fn send_console(&self, standing: &Standing) {
@@ -429,28 +440,66 @@ impl Worker {
     fn send_console_of(&self, generation: u32) {
         let (world, key, dir) = (self.world.clone(), self.key.clone(), self.dir.clone());
         tokio::spawn(async move {
-            let text = dir.console(CONSOLE_BYTES_MAX);
-            if let Err(why) = world.link.console(&key, generation, &text, now().0).await {
-                warn!(instance = %key.instance_id, %why, "its output was not taken");
+            let (text, at) = (dir.console(CONSOLE_BYTES_MAX), now().0);
+            for wait_s in CONSOLE_TRIES_S {
+                match world.link.console(&key, generation, &text, at).await {
+                    Ok(()) => return,
+                    Err(why) => {
+                        warn!(instance = %key.instance_id, %why, "its output was not taken")
+                    }
+                }
+                sleep(Duration::from_secs(wait_s)).await;
             }
         });
     }
 }
 
-/// Waits until something is due of itself.
-async fn due(standing: &mut Standing) {
+/// What is due of itself.
+enum Due {
+    /// A program has ended, or is to be started again.
+    Now,
+    /// What the plane says of an instance whose credentials were to be replaced.
+    Details(Result<Box<Details>, String>),
+}
+
+/// Waits until something is due.
+async fn due(world: &World, key: &InstanceKey, standing: &Standing) -> Due {
     match standing {
         Standing::Idle => pending().await,
-        Standing::Waits(until, _) => sleep_until(*until).await,
+        Standing::Waits(until, _) => {
+            sleep_until(*until).await;
+            Due::Now
+        }
         Standing::Runs(running) => {
-            let stale = running.service.stale_at();
-            match &running.kept {
-                None => {}
-                Some(kept) => tokio::select! {
-                    () = kept.ended() => {}
-                    () = sleep_until(stale) => {}
-                },
+            let Some(kept) = &running.kept else { return Due::Now };
+            let refresh = async {
+                sleep_until(running.service.stale_at()).await;
+                world.link.details(key, running.order.generation).await.map(Box::new)
+            };
+            tokio::select! {
+                () = kept.ended() => Due::Now,
+                details = refresh => Due::Details(details),
             }
         }
+    }
+}
+
+/// Asks the plane what an instance is to know until it says so, for as long as the deadline allows.
+async fn ask_until_told(
+    world: &World,
+    key: &InstanceKey,
+    order: &Order,
+) -> Result<Details, String> {
+    let mut wait_ms = ASK_AGAIN_MS.0;
+    loop {
+        match world.link.details(key, order.generation).await {
+            Ok(details) => return Ok(details),
+            Err(why) if now() > order.deadline => {
+                return Err(format!("nobody says what it is to know: {why}"));
+            }
+            Err(why) => warn!(instance = %key.instance_id, %why, "its details are missing"),
+        }
+        sleep(Duration::from_millis(wait_ms)).await;
+        wait_ms = (wait_ms * 2).min(ASK_AGAIN_MS.1);
     }
 }

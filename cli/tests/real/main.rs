@@ -13,6 +13,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -347,4 +348,64 @@ async fn an_instance_learns_from_its_host_what_it_is_and_its_credentials() {
     // Nobody without a token learns anything.
     let refused = http(&metadata, "GET /latest/user-data", "Accept: */*").expect("an answer");
     assert_eq!(refused.0, 401);
+}
+
+/// Kills a keeper and its program at once, as a loss of power does.
+fn lose_power(run_dir: &Path, program: &str) {
+    let run: Value =
+        serde_json::from_slice(&fs::read(run_dir.join("run.json")).expect("there")).expect("JSON");
+    let killed = Command::new("kill").args(["-9", &run["pid"].to_string(), program]).status();
+    assert!(killed.expect("kill").success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ran_when_its_machine_went_down_runs_again_when_it_comes_back_without_a_plane() {
+    let mut site = Site::new(1, "127.53.0").await;
+    let keeps = format!(
+        "#!/bin/sh\necho up >> kept\nexec {} hello \"$EVENTPLANE_PRIVATE_IP:8080\"\n",
+        site::EVENTPLANE
+    );
+    let ids = site.launch(1, &keeps, json!({})).await;
+    let at = address(&site.state(&ids[0], "running").await);
+    until("an answer", async || ask(at).await.is_ok()).await;
+    let run_dir = site.run_dir(&host_id(0), &ids[0]);
+    let volume = |site: &Site| {
+        let volumes = site.path("volumes/default").join(&ids[0]);
+        fs::read_dir(volumes).expect("there").next().expect("a volume").expect("one").path()
+    };
+    site.plane.take().expect("it runs").kill();
+
+    // The power is lost: nothing is written down of the end.
+    let before = process(&ask(at).await.expect("an answer"));
+    site.agents[0].kill();
+    lose_power(&run_dir, &before);
+    until("the end", async || !is_open(at)).await;
+    site.agents[0] = site.agent(&host_id(0));
+    until("an answer after the loss", async || ask(at).await.is_ok()).await;
+
+    // It shuts down as it should: keeper and program are told to end, and end with code 0.
+    let before = process(&ask(at).await.expect("an answer"));
+    site.agents[0].kill();
+    let run: Value =
+        serde_json::from_slice(&fs::read(run_dir.join("run.json")).expect("there")).expect("JSON");
+    let told = Command::new("kill").args([&run["pid"].to_string(), &before]).status();
+    assert!(told.expect("kill").success());
+    until("its end", async || !is_open(at) && run_dir.join("exit.json").exists()).await;
+    site.agents[0] = site.agent(&host_id(0));
+    until("an answer after the shutdown", async || ask(at).await.is_ok()).await;
+    assert_eq!(fs::read_to_string(volume(&site).join("kept")).expect("kept"), "up\nup\nup\n");
+
+    // A volume that is not there is not made anew for what has run.
+    site.agents[0].kill();
+    let before = process(&ask(at).await.expect("an answer"));
+    lose_power(&run_dir, &before);
+    fs::rename(site.path("volumes"), site.path("unmounted")).expect("moved");
+    site.agents[0] = site.agent(&host_id(0));
+    site.agents[0].until_it_says("is not on this host").await;
+    assert!(!is_open(at));
+    fs::rename(site.path("unmounted"), site.path("volumes")).expect("moved back");
+    until("an answer with its volume", async || ask(at).await.is_ok()).await;
+    site.start_plane().await;
+    assert_eq!(site.state(&ids[0], "running").await["state"], "running");
+    assert_eq!(fs::read_to_string(volume(&site).join("kept")).expect("kept").lines().count(), 4);
 }
