@@ -9,7 +9,7 @@ use crate::machine::{Cgroups, Link, Machine, World, networks};
 use crate::metadata::Tokens;
 use crate::round::{Counts, HostLoop, Pace, Shared, Silenced};
 use crate::speech::Speech;
-use crate::transport::Transport;
+use crate::transport::{Http, Transport};
 use crate::wire::Registration;
 use eventplane_engine::{OsChance, SystemClock};
 use eventplane_keys::DataKey;
@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, watch};
 const POLL_GAP_MS: u64 = 20;
 
 /// How often it is looked whether the host's key has lived for long enough.
-const KEY_LOOKED_AT: Duration = Duration::from_secs(600);
+const KEY_LOOKED_AT: Duration = Duration::from_secs(60);
 
 /// Why an agent cannot begin, or has nothing more to do.
 #[derive(Debug, Error)]
@@ -88,8 +88,8 @@ pub struct Agent {
     pub registration: Registration,
     /// Who it is.
     pub identity: Arc<Identity>,
-    /// The way to its plane, signed by its identity.
-    pub transport: Arc<dyn Transport>,
+    /// The way to its plane.
+    pub http: Http,
     /// The command that runs a keeper; a directory is added.
     pub keeper: Vec<String>,
     /// Where it keeps what it has to remember.
@@ -107,7 +107,9 @@ impl Agent {
         known: watch::Sender<usize>,
         stop: watch::Receiver<bool>,
     ) -> Result<(), AgentError> {
-        let Agent { config, registration, identity, transport, keeper, data_dir } = self;
+        let Agent { config, registration, identity, http, keeper, data_dir } = self;
+        let signed = http.clone().signed_by(identity.clone());
+        let transport: Arc<dyn Transport> = Arc::new(signed);
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let host_id = config.host_id.to_string();
         let path = data_dir.path().join("host.journal");
@@ -122,7 +124,7 @@ impl Agent {
             transport: transport.clone(),
             journal: Some(journal),
             registering: Semaphore::new(1),
-            registered: known,
+            registered: known.clone(),
             counts: Counts::default(),
             pace,
         };
@@ -142,7 +144,7 @@ impl Agent {
         let driver = Box::new(Machine::new(world));
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).expect("the system gives random bytes");
-        let rotation = tokio::spawn(rotate(identity.clone(), transport));
+        let rotation = tokio::spawn(rotate(identity.clone(), transport, known.subscribe()));
         let speech = Speech::AsItself(identity, registration);
         let seed = u64::from_le_bytes(seed);
         let host_loop = HostLoop::new(&host_id, speech, host, driver, Arc::new(shared), seed);
@@ -152,8 +154,15 @@ impl Agent {
     }
 }
 
-/// Gives the host another key, as often as one is due.
-async fn rotate(identity: Arc<Identity>, transport: Arc<dyn Transport>) {
+/// Gives the host another key, as often as one is due, once the plane knows the host.
+async fn rotate(
+    identity: Arc<Identity>,
+    transport: Arc<dyn Transport>,
+    mut known: watch::Receiver<usize>,
+) {
+    if known.wait_for(|known| *known > 0).await.is_err() {
+        return;
+    }
     loop {
         if identity.key_is_due()
             && let Err(why) = identity.rotate(&*transport).await

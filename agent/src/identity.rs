@@ -10,6 +10,7 @@ use eventplane_keys::host::{HostKey, Signed};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 
@@ -17,6 +18,8 @@ use thiserror::Error;
 const FILE: &str = "identity.json";
 /// Where Linux keeps what tells machines apart ("machine-id", Linux manual page).
 const MACHINE_ID: &str = "/etc/machine-id";
+/// The status of a request that its key does not prove.
+pub(crate) const UNAUTHENTICATED: u16 = 401;
 /// How old a key may become, in milliseconds, before another takes its place: 30 days.
 const KEY_LIVES_MS: i64 = 30 * 24 * 3_600 * 1_000;
 
@@ -75,6 +78,8 @@ pub struct Identity {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     kept: Mutex<Kept>,
+    /// Whether it is the next key that signs.
+    tries_next: AtomicBool,
 }
 
 impl Identity {
@@ -104,7 +109,11 @@ impl Identity {
         if kept.machine_id != machine_id() {
             return Err(IdentityError::OtherMachine(data_dir.to_owned(), kept.host_id));
         }
-        Ok(Some(Identity { disk, path, kept: Mutex::new(kept) }))
+        Ok(Some(Identity::of(disk, path, kept)))
+    }
+
+    fn of(disk: Arc<dyn Disk>, path: PathBuf, kept: Kept) -> Identity {
+        Identity { disk, path, kept: Mutex::new(kept), tries_next: AtomicBool::new(false) }
     }
 
     /// Makes an identity that is to be enrolled with this token, or gives the token to one that is
@@ -142,7 +151,7 @@ impl Identity {
             session: None,
             next_session: None,
         };
-        let identity = Identity { disk, path: data_dir.join(FILE), kept: Mutex::new(kept.clone()) };
+        let identity = Identity::of(disk, data_dir.join(FILE), kept.clone());
         identity.write(&kept)?;
         Ok(identity)
     }
@@ -215,9 +224,13 @@ impl Identity {
     /// # Errors
     /// When that cannot be written down.
     pub(crate) fn session_begun(&self) -> Result<(), IdentityError> {
+        let has_next_key = self.tries_next.load(Ordering::Relaxed);
         self.keep(|kept| {
             if let Some(next) = kept.next_session.take() {
                 kept.session = Some(next);
+            }
+            if has_next_key {
+                kept.take_next_key();
             }
         })
     }
@@ -228,8 +241,8 @@ impl Identity {
         kept.next_key.is_some() || now().since(Millis(kept.key_made_at)) > KEY_LIVES_MS
     }
 
-    /// Puts another key in the place of the present one. Whether the plane has taken the new one when
-    /// the answer is lost is found out by the next try: it takes it from either.
+    /// Puts another key in the place of the present one. Whether the plane has taken it when the answer
+    /// is lost shows with the next requests: see [`Identity::doubt`].
     ///
     /// # Errors
     /// Why the present one stays for now.
@@ -238,34 +251,38 @@ impl Identity {
         if self.kept().next_key.is_none() {
             self.keep(|kept| kept.next_key = Some(random_hex::<32>())).map_err(text)?;
         }
-        let (path, present, next) = {
+        let (path, next) = {
             let kept = self.kept();
             let next = kept.next_key.clone().expect("it has just been kept");
-            (format!("/v1/agents/{}/key", kept.host_id), kept.secret_key.clone(), next)
+            (format!("/v1/agents/{}/key", kept.host_id), next)
         };
         let body = serde_json::to_vec(&json!({ "public_key": key(&next).public_hex() }));
-        let body = body.expect("plain data");
-        let mut refused = String::new();
-        for signs in [&present, &next] {
-            // What else is sent while the new one is tried may be refused, and is sent again.
-            self.kept().secret_key.clone_from(signs);
-            let answer = transport.send(Method::PUT, &path, Some(body.clone())).await;
-            self.kept().secret_key.clone_from(&present);
-            match answer {
-                Ok(answer) if answer.is_success() => {
-                    return self
-                        .keep(|kept| {
-                            kept.secret_key.clone_from(&next);
-                            kept.key_made_at = now().0;
-                            kept.next_key = None;
-                        })
-                        .map_err(text);
-                }
-                Ok(answer) => refused = String::from_utf8_lossy(&answer.body).into_owned(),
-                Err(error) => return Err(error.to_string()),
-            }
+        let sent = transport.send(Method::PUT, &path, Some(body.expect("plain data"))).await;
+        let answer = sent.map_err(|error| error.to_string())?;
+        if answer.is_success() {
+            return self.keep(Kept::take_next_key).map_err(text);
         }
-        Err(refused)
+        if answer.status == UNAUTHENTICATED {
+            self.doubt();
+        }
+        Err(String::from_utf8_lossy(&answer.body).into_owned())
+    }
+
+    /// The plane does not know the key that signed: if another was on its way to take its place, the
+    /// plane may have that one already, and the next request is signed with it.
+    pub(crate) fn doubt(&self) {
+        if self.kept().next_key.is_some() {
+            self.tries_next.fetch_xor(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Kept {
+    fn take_next_key(&mut self) {
+        if let Some(next) = self.next_key.take() {
+            self.secret_key = next;
+            self.key_made_at = now().0;
+        }
     }
 }
 
@@ -274,6 +291,7 @@ impl Signer for Identity {
     async fn sign(&self, request: &mut Request<()>, body: &[u8]) -> Result<(), NoAnswer> {
         let headers = {
             let kept = self.kept();
+            let next = kept.next_key.as_ref().filter(|_| self.tries_next.load(Ordering::Relaxed));
             let uri = request.uri();
             // What comes before it is the endpoint's, and not what the plane's router sees.
             let path = uri.path();
@@ -285,7 +303,8 @@ impl Signer for Identity {
                 body,
                 session: kept.session.as_deref(),
             };
-            key(&kept.secret_key).sign(&signed, &kept.host_id, now().0.div_euclid(1_000))
+            let created_s = now().0.div_euclid(1_000);
+            key(next.unwrap_or(&kept.secret_key)).sign(&signed, &kept.host_id, created_s)
         };
         for (name, value) in headers {
             let value = HeaderValue::from_str(&value);

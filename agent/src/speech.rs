@@ -1,6 +1,6 @@
 //! Whose voice a host speaks with: its operator's, as simulated hosts do, or its own.
 
-use crate::identity::{Identity, IdentityError};
+use crate::identity::{Identity, IdentityError, UNAUTHENTICATED};
 use crate::transport::Answer;
 use crate::wire::Registration;
 use serde_json::{Value, json};
@@ -62,6 +62,9 @@ impl Speech {
     /// # Errors
     /// What the plane said, when it is not.
     pub(crate) fn check(&self, refusal: &Answer) -> Result<(), String> {
+        if let (Speech::AsItself(identity, _), UNAUTHENTICATED) = (self, refusal.status) {
+            identity.doubt();
+        }
         let said: Value = refusal.json().unwrap_or_default();
         let code = said["error"]["code"].as_str().unwrap_or_default();
         if !FOR_GOOD.contains(&code) {

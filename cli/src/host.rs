@@ -37,14 +37,13 @@ pub(crate) async fn agent(
     let identity = Arc::new(identity(&config, &data_dir, asked, reach).await?);
     let plain = Http::new(&reach.endpoint).map_err(input)?;
     identity.enrol(&plain).await.map_err(failed)?;
-    let http = plain.signed_by(identity.clone());
-    let endpoint = http.endpoint().to_owned();
+    let endpoint = plain.endpoint().to_owned();
     let (host_id, driver) = (config.host_id.clone(), config.driver.name());
     let agent = Agent {
         config,
         registration: measured.registration,
         identity,
-        transport: Arc::new(http),
+        http: plain,
         keeper: ["/proc/self/exe", "run-instance"].map(str::to_owned).to_vec(),
         data_dir,
     };

@@ -144,16 +144,8 @@ impl Stage<'_> {
             let agent = self.start_agent(index)?;
             self.agents.push(agent);
         }
-        let client = self.client.clone();
-        let mut hosts = Vec::new();
-        in_time(async || {
-            hosts = client.list("/v1/hosts", "hosts").await.unwrap_or_default();
-            hosts.len() == HOSTS
-        })
-        .await;
-        if hosts.len() != HOSTS {
-            return Err(failed(format!("{} agents have enrolled, not {HOSTS}", hosts.len())));
-        }
+        self.are_ready().await?;
+        let hosts = self.client.list("/v1/hosts", "hosts").await?;
         let table = tables::hosts(self.screen, &hosts);
         self.screen.line(table);
         Ok(())
@@ -161,14 +153,31 @@ impl Stage<'_> {
 
     fn start_agent(&self, index: usize) -> Result<Child, Problem> {
         let me = std::env::current_exe().map_err(failed)?;
+        let log = fs::File::create(self.log(index)).map_err(failed)?;
         Command::new(me)
             .args(["agent", "--endpoint", &format!("http://{}", self.address), "--host-config"])
             .arg(self.dir.join(format!("host-{index}.toml")))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(log)
             .stderr(Stdio::null())
             .spawn()
             .map_err(failed)
+    }
+
+    /// What an agent says.
+    fn log(&self, index: usize) -> PathBuf {
+        self.dir.join(format!("host-{index}.log"))
+    }
+
+    /// Waits until the plane has heard of every agent that was started.
+    async fn are_ready(&self) -> Result<(), Problem> {
+        let is_ready = |index: usize| {
+            fs::read_to_string(self.log(index)).is_ok_and(|said| said.contains("ready"))
+        };
+        match in_time(async || (0..HOSTS).all(is_ready)).await {
+            true => Ok(()),
+            false => Err(failed("not all agents have found the control plane")),
+        }
     }
 
     /// An instance on each, whose user data are what it runs.
@@ -219,14 +228,7 @@ impl Stage<'_> {
             self.agents[index].kill().await.map_err(failed)?;
             self.agents[index] = self.start_agent(index)?;
         }
-        let client = self.client.clone();
-        let back = in_time(async || {
-            let instances = client.list("/v1/instances?state=running", "instances").await;
-            instances.is_ok_and(|instances| instances.len() == HOSTS)
-        });
-        if !back.await {
-            return Err(failed("not all instances are running any more"));
-        }
+        self.are_ready().await?;
         for (address, before) in addresses.iter().zip(&before) {
             let after = answer(*address).await?;
             if process(before) != process(&after) {

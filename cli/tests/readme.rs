@@ -18,4 +18,9 @@ fn every_command_of_the_session_succeeds() {
     // It has a terminal of its own there.
     run(&mut terminal, format!("{up} &\n"), &["ready: http://…"]);
     run(&mut terminal, rest.to_owned(), &[]);
+    let host: Vec<&Block> = blocks.iter().filter(|block| block.info == "sh host").collect();
+    assert_eq!(host.len(), 2, "the host's session is there");
+    for block in host {
+        terminal.run(block);
+    }
 }

@@ -2,15 +2,17 @@
 //! instances are processes of their own, and any of them can be killed.
 
 mod come_back;
+mod identities;
 mod networks;
 mod site;
 mod virtual_machine;
 
 use serde_json::{Value, json};
-use site::{Process, Site, address, ask, hello, host_id, is_open, process, until};
+use site::{Site, address, ask, hello, host_id, is_open, process, until};
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -129,17 +131,25 @@ async fn instances_notice_nothing_while_the_whole_control_plane_is_gone() {
     assert!(!is_open(address));
 }
 
-/// One answer of a metadata service, asked with a token as curl would.
+/// One request of HTTP/1.1, by hand: status and body.
+fn http(address: &str, request: &str, header: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    let head =
+        format!("{request} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{header}\r\n\r\n");
+    stream.write_all(head.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
+
+/// One answer of a metadata service, asked with a token.
 fn imds(address: &str, path: &str) -> Option<String> {
-    let curl = |arguments: &[&str]| {
-        let output = Command::new("curl").args(["-sf", "--max-time", "5"]).args(arguments).output();
-        let output = output.expect("curl");
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
-    };
     let ttl = "X-aws-ec2-metadata-token-ttl-seconds: 60";
-    let token = curl(&["-X", "PUT", "-H", ttl, &format!("http://{address}/latest/api/token")])?;
+    let (_, token) = http(address, "PUT /latest/api/token", ttl)?;
     let token = format!("X-aws-ec2-metadata-token: {token}");
-    curl(&["-H", &token, &format!("http://{address}{path}")])
+    let (status, body) = http(address, &format!("GET {path}"), &token)?;
+    (status == 200).then_some(body)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -306,36 +316,6 @@ async fn a_stopped_instance_starts_with_what_was_on_its_volumes_wherever_it_runs
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_agents_with_one_identity_one_is_fenced() {
-    let mut site = Site::new(1, "127.47.0").await;
-    let ids = site.launch(1, &hello(), json!({})).await;
-    let at = address(&site.state(&ids[0], "running").await);
-    until("an answer", async || ask(at).await.is_ok()).await;
-    let before = process(&ask(at).await.expect("an answer"));
-    // In one folder there is one agent.
-    let mut second = site.agent(&host_id(0));
-    assert_eq!(second.code().await, Some(1));
-    assert!(second.said().contains("another agent works in"), "{}", second.said());
-    // A copy of the folder has the same name and key.
-    let copied =
-        Command::new("cp").arg("-a").arg(site.path("host-0")).arg(site.path("copy")).status();
-    assert!(copied.expect("cp").success());
-    let toml = fs::read_to_string(site.path("host-0.toml")).expect("there");
-    let toml = toml.replace("data_dir = \"host-0\"", "data_dir = \"copy\"");
-    fs::write(site.path("copy.toml"), toml).expect("written");
-    let mut copy = site.start_agent("copy").await;
-    assert_eq!(site.agents[0].code().await, Some(1));
-    assert!(site.agents[0].said().contains("HostFenced"), "{}", site.agents[0].said());
-    // It comes back with a session that is history.
-    let mut old: Process = site.agent(&host_id(0));
-    assert_eq!(old.code().await, Some(1));
-    assert!(old.said().contains("HostFenced"), "{}", old.said());
-    assert_eq!(process(&ask(at).await.expect("an answer")), before);
-    assert_eq!(site.get(&format!("/v1/instances/{}", ids[0])).await["state"], "running");
-    copy.kill();
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_instance_learns_from_its_host_what_it_is_and_its_credentials() {
     let site = Site::new(1, "127.48.0").await;
     site.post("/v1/roles", json!({ "name": "reader", "permissions": ["read"] })).await;
@@ -365,10 +345,6 @@ async fn an_instance_learns_from_its_host_what_it_is_and_its_credentials() {
     assert_eq!(credentials["Code"], "Success", "{credentials}");
     assert!(credentials["SecretAccessKey"].as_str().is_some_and(|secret| secret.len() >= 32));
     // Nobody without a token learns anything.
-    let status = Command::new("curl")
-        .args(["-s", "-o", "/dev/null", "-w", "%{http_code}"])
-        .arg(format!("http://{metadata}/latest/user-data"))
-        .output()
-        .expect("curl");
-    assert_eq!(String::from_utf8_lossy(&status.stdout), "401");
+    let refused = http(&metadata, "GET /latest/user-data", "Accept: */*").expect("an answer");
+    assert_eq!(refused.0, 401);
 }

@@ -16,7 +16,9 @@ const OWN: &str = "mkdir -p /run/netns && mount -t tmpfs none /run/netns && ip l
 
 /// Why this machine cannot show it, if it cannot.
 fn missing() -> Option<String> {
-    for (program, package) in [("ip", "iproute2"), ("nft", "nftables"), ("nsenter", "util-linux")] {
+    for (program, package) in
+        [("ip", "iproute2"), ("nft", "nftables"), ("nsenter", "util-linux"), ("curl", "curl")]
+    {
         if Command::new(program).arg("--version").output().is_err() {
             return Some(format!("{program} is not installed (package {package})"));
         }

@@ -9,9 +9,13 @@ pub use eventplane_api::LimitSettings;
 pub use steps::{TABLES, handlers};
 
 use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
 use eventplane_agent::{Fleet, FleetOptions, InProcess, JournalError};
-use eventplane_api::{Api, Limits, Options};
+use eventplane_api::{Api, Limits, Options, Refusal};
 use eventplane_domain::Tenant;
 use eventplane_engine::{Chance, Clock, Fault, Handler, Ports};
 use eventplane_engine::{OsChance, SystemClock};
@@ -38,6 +42,9 @@ use tracing::warn;
 const SWEEP_EVERY_MS: u64 = 1_000;
 /// How long requests under way may take to end when the plane stops.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How soon an answer has to come when the plane stops.
+const SOON: Duration = Duration::from_millis(500);
 
 /// What a plane is like.
 #[derive(Debug, Clone)]
@@ -280,12 +287,37 @@ async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiv
             warn!(%error, "answers on this connection may be late");
         }
     });
+    let ends = stopped.clone();
+    let until_it_ends =
+        move |request: Request, next: Next| answer_or_end(ends.clone(), request, next);
+    let router = router.layer(middleware::from_fn(until_it_ends));
     let stopped = async move {
         let _ = stopped.wait_for(|stop| *stop).await;
     };
     let served = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
     if let Err(error) = served {
         warn!(%error, "the server ended");
+    }
+}
+
+/// The answer; or, when the plane stops and it does not come soon, as a long poll's does not, that there
+/// will be none: whoever waits would keep the store open.
+async fn answer_or_end(
+    mut stopped: watch::Receiver<bool>,
+    request: Request,
+    next: Next,
+) -> Response {
+    tokio::select! {
+        biased;
+        answer = next.run(request) => answer,
+        () = async {
+            let _ = stopped.wait_for(|stop| *stop).await;
+            tokio::time::sleep(SOON).await;
+        } => {
+            let message = "the control plane is stopping: ask it again when it is back";
+            let refusal = Refusal::invalid("ServiceUnavailable", message);
+            refusal.status(StatusCode::SERVICE_UNAVAILABLE).into_response()
+        }
     }
 }
 

@@ -51,14 +51,13 @@ impl Agent {
         self.place.leave();
     }
 
-    /// The request waits no longer. Refuses an agent that was shut out since it came.
+    /// The request waits no longer. Refuses an agent that was shut out since it came; one that has only
+    /// changed its key meanwhile is the same.
     pub(crate) async fn goes_on(&mut self) -> Result<(), Refusal> {
         self.place.take_again().await;
         let item = self.api.ports.store.get(&agent_key(&self.host)).await?;
         let agent = agents::Agent::read(item.as_ref())?.unwrap_or_default();
-        let is_same = agent.public_key.as_deref() == Some(&self.public_key)
-            && agent.session == self.session
-            && !agent.is_revoked;
+        let is_same = agent.session.is_some() && agent.session == self.session && !agent.is_revoked;
         is_same.then_some(()).ok_or_else(|| fenced(&self.host).into())
     }
 }
