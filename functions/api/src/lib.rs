@@ -98,6 +98,8 @@ pub struct Options {
     pub launch_deadline_ms: i64,
     /// The pools that a zone gets when its first host registers.
     pub pool_sizes: PoolSizes,
+    /// How many requests of hosts' agents, enrolled ones, are worked on at once.
+    pub agents_in_flight_max: usize,
 }
 
 impl Default for Options {
@@ -107,6 +109,7 @@ impl Default for Options {
             tenant_of_request: false,
             launch_deadline_ms: 60_000,
             pool_sizes: PoolSizes::default(),
+            agents_in_flight_max: agents::AGENTS_IN_FLIGHT_MAX,
         }
     }
 }
@@ -138,6 +141,7 @@ pub fn router(api: Api) -> Router {
         .merge(replays::routes())
         .split_for_parts();
     let document = Arc::new(document::completed(document));
+    let admission = agents::Admission::of(api.options.agents_in_flight_max);
     let sessions = Arc::new(Sessions::new(api.master.clone(), api.ports.chance.clone()));
     router
         .route("/openapi.json", get(async move || Json(document.as_ref().clone())))
@@ -145,6 +149,7 @@ pub fn router(api: Api) -> Router {
         .method_not_allowed_fallback(answer::no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(Extension(sessions))
+        .layer(Extension(admission))
         .with_state(Arc::new(api))
         .layer(middleware::from_fn(answer::with_request_id))
 }

@@ -191,6 +191,7 @@ impl Plane {
                 launch_deadline_ms: options.launch_deadline_ms,
                 pool_sizes: options.pool_sizes,
                 tenant_of_request: options.tenant_of_request,
+                ..Options::default()
             },
             limits: Limits::new(options.limits.clone()),
         });

@@ -2,6 +2,7 @@
 //! enrolled speaks for its own host, and signs ([`signed`]); hosts that never enrolled are an
 //! operator's, who simulates them.
 
+mod admission;
 mod enrol;
 mod metadata;
 mod report;
@@ -9,6 +10,7 @@ mod signed;
 mod volumes;
 mod wanted;
 
+pub(crate) use admission::{AGENTS_IN_FLIGHT_MAX, Admission};
 pub(crate) use metadata::{not_its, tenant_of};
 pub(crate) use signed::{Agent, has_enrolled, is_enrolled};
 

@@ -1,6 +1,7 @@
 //! The agent of a host that has enrolled, as its handlers see it: each of its requests is signed with
 //! the host's own key, and of the session that speaks for the host.
 
+use super::admission::{Admission, Place};
 use crate::error::Refusal;
 use crate::extract::{from_json, whole_body};
 use crate::hosts::host_id;
@@ -30,6 +31,7 @@ pub(crate) struct Agent {
     pub(crate) session: Option<String>,
     registered: Option<Host>,
     bytes: Bytes,
+    place: Place,
 }
 
 impl Agent {
@@ -44,9 +46,15 @@ impl Agent {
         from_json(&self.bytes)
     }
 
-    /// Refuses an agent that was shut out since its request came. One that has only changed its key
-    /// meanwhile is the same.
-    pub(crate) async fn still_speaks(&self) -> Result<(), Refusal> {
+    /// The request only waits from now on: others may be worked on.
+    pub(crate) fn waits(&mut self) {
+        self.place.leave();
+    }
+
+    /// The request waits no longer. Refuses an agent that was shut out since it came; one that has only
+    /// changed its key meanwhile is the same.
+    pub(crate) async fn goes_on(&mut self) -> Result<(), Refusal> {
+        self.place.take_again().await;
         let item = self.api.ports.store.get(&agent_key(&self.host)).await?;
         let agent = agents::Agent::read(item.as_ref())?.unwrap_or_default();
         let is_same = agent.session.is_some() && agent.session == self.session && !agent.is_revoked;
@@ -90,6 +98,8 @@ async fn speaker(request: Request, api: &Shared) -> Result<(Agent, agents::Agent
         return Err(refusal.status(StatusCode::FORBIDDEN));
     }
     presented.check_moment(api.ports.clock.now().0 / 1000).map_err(unproven)?;
+    let admission: Option<&Admission> = parts.extensions.get();
+    let place = admission.expect("the router has it").admit(api)?;
     let mut keys = vec![agent_key(&host), host_key(&host)];
     if parts.uri.path().ends_with("/reports") {
         keys.push(seen_key(&host));
@@ -114,7 +124,7 @@ async fn speaker(request: Request, api: &Shared) -> Result<(Agent, agents::Agent
     let registered = items[1].as_ref().map(|item| Host::read(&host, item)).transpose()?;
     let seen = items.get_mut(2).and_then(Option::take);
     let api = api.clone();
-    Ok((Agent { api, host, seen, public_key, session, registered, bytes }, known))
+    Ok((Agent { api, host, seen, public_key, session, registered, bytes, place }, known))
 }
 
 /// The host in a path below `/v1/agents/`.

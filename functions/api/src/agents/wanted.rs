@@ -57,9 +57,13 @@ async fn of_simulated(
         ("after" = Option<u64>, Query, description = "The newest revision that the host knows"),
         ("wait" = Option<u64>, Query, description = "Seconds, at most 30")),
     responses((status = 200, description = "The wanted set")))]
-async fn of_agent(Parameters(after): Parameters<After>, agent: Agent) -> Result<Response, Refusal> {
+async fn of_agent(
+    Parameters(after): Parameters<After>,
+    mut agent: Agent,
+) -> Result<Response, Refusal> {
     agent.registered()?;
-    answer(&agent.api, &agent.host, &after, Some(&agent)).await
+    let (api, host) = (agent.api.clone(), agent.host.clone());
+    answer(&api, &host, &after, Some(&mut agent)).await
 }
 
 /// The wanted set, once it is news or the time is over. An agent that was shut out while it waited is
@@ -68,7 +72,7 @@ async fn answer(
     api: &Api,
     id: &HostId,
     after: &After,
-    agent: Option<&Agent>,
+    mut agent: Option<&mut Agent>,
 ) -> Result<Response, Refusal> {
     let wait_s = after.wait.unwrap_or(0).min(WAIT_S_MAX);
     let end = Instant::now() + Duration::from_secs(wait_s);
@@ -87,10 +91,13 @@ async fn answer(
             let wanted = offer(api, wanted).await?;
             return Ok(Json(told(&wanted, soon)).into_response());
         };
+        if let Some(agent) = &mut agent {
+            agent.waits();
+        }
         // Whether it changed or the time is over: what stands then is the answer.
         let _ = timeout_at(end, watch.changed()).await;
-        if let Some(agent) = agent {
-            agent.still_speaks().await?;
+        if let Some(agent) = &mut agent {
+            agent.goes_on().await?;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The api through its router: a store in memory, a bus that remembers, a clock that is set.
 #![allow(missing_docs)]
 
+mod admission;
 mod agents;
 mod console;
 mod hosts;
