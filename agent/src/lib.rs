@@ -2,10 +2,11 @@
 //!
 //! A host learns what it is to run from the [wanted set](wire::Assignments), acts on it, and says
 //! what it sees. What it does about a set, a start or a deadline is decided in [`host`], a pure
-//! state machine; everything else here is input and output.
+//! state machine; [`Driver`] does it; everything else here is input and output.
 //!
-//! [`Fleet`] runs many simulated hosts in one process, over the same routes that a real agent
-//! uses: by HTTP, or straight into the router of a plane in the same process.
+//! [`Agent`] is the agent of a real host: its instances are processes or virtual machines of their
+//! own ([`machine`]), which outlive it. [`Fleet`] runs many simulated hosts in one process, over the
+//! same loop: by HTTP, or straight into the router of a plane in the same process.
 
 mod agent;
 pub mod config;
