@@ -77,6 +77,21 @@ impl World {
     }
 }
 
+/// Instances that are processes of one machine have addresses that the machine has for itself.
+#[tokio::test]
+async fn a_subnet_may_lie_within_one_machine() {
+    let world = World::new(&[ZONE]).await;
+    let made = world.make_subnet(&subnet("127.80.0.0/24")).await.expect("made");
+    let asked = LaunchSpec { subnet_id: Some(made.subnet_id), ..spec() };
+    let network = world.launch(1, asked).await.expect("a lease");
+    assert!(network.private_ip.starts_with("127.80.0."), "{}", network.private_ip);
+    assert_eq!(network.gateway, "127.80.0.1");
+    let local = network.routes.iter().any(|route| route.destination == "127.0.0.0/8");
+    assert!(local, "{:?}", network.routes);
+    let past = world.make_subnet(&subnet("128.0.0.0/24")).await;
+    assert_eq!(refused(past, "127.0.0.0/8"), "InvalidSubnet.Range");
+}
+
 #[tokio::test]
 async fn a_subnet_is_made_used_and_deleted() {
     let world = World::new(&[ZONE]).await;

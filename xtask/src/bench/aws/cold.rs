@@ -129,7 +129,7 @@ fn event(function: &str) -> String {
         "api" => r#"{"version": "2.0", "rawPath": "/v1/instances/i-00000000000000000",
             "rawQueryString": "", "headers": {}, "isBase64Encoded": false, "requestContext": {
             "http": {"method": "GET", "path": "/v1/instances/i-00000000000000000"},
-            "stage": "$default"}}"#
+            "authorizer": {"iam": {"accountId": "000000000000"}}, "stage": "$default"}}"#
             .to_owned(),
         // A report of an instance that has no record is one read, and nothing more.
         "instances" => sample("InstanceRunning"),
