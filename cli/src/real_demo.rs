@@ -157,6 +157,8 @@ impl Stage<'_> {
         Command::new(me)
             .args(["agent", "--endpoint", &format!("http://{}", self.address), "--host-config"])
             .arg(self.dir.join(format!("host-{index}.toml")))
+            // A Ctrl-C on the terminal is the demonstration's to hear, which still needs its agents.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(Stdio::null())

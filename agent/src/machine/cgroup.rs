@@ -31,8 +31,12 @@ impl Cgroups {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let mount = mount_of(&mounts).ok_or("no cgroup2 file system is mounted")?;
         let root = mount.join(format!("eventplane-{host}"));
-        std::fs::create_dir_all(&root)
-            .map_err(|error| format!("{} cannot be made: {error}", root.display()))?;
+        // One that another user has made, as root did when it ran this host, is there and of no use.
+        let probe = root.join("probe");
+        std::fs::create_dir_all(root.join(KEEPERS))
+            .and_then(|()| std::fs::create_dir_all(&probe))
+            .and_then(|()| std::fs::remove_dir(&probe))
+            .map_err(|error| format!("groups cannot be made in {}: {error}", root.display()))?;
         let is_there = |controller: &&str| {
             let enable = format!("+{controller}");
             // Where the group of all delegates it already, writing changes nothing.
@@ -50,7 +54,6 @@ impl Cgroups {
     pub(crate) fn make(&self, name: &str, vcpus: u32, memory_mib: u32) -> io::Result<PathBuf> {
         let group = self.root.join(name);
         std::fs::create_dir_all(&group)?;
-        std::fs::create_dir_all(self.root.join(KEEPERS))?;
         let has = |controller| self.controllers.contains(&controller);
         if has("cpu") {
             let quota = u64::from(vcpus) * PERIOD_US;

@@ -60,7 +60,7 @@ pub(crate) fn environment(
         ("EVENTPLANE_HOST", launch.placement.host.to_string()),
         ("EVENTPLANE_ZONE", launch.placement.zone.clone()),
         ("EVENTPLANE_PRIVATE_IP", launch.network.private_ip.clone()),
-        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", format!("http://{metadata}/")),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", format!("http://{metadata}")),
         ("HOME", home.to_string_lossy().into_owned()),
         ("PATH", PATH.to_owned()),
     ];
