@@ -212,8 +212,14 @@ impl Stage<'_> {
         }
         let table = tables::instances(self.screen, &instances);
         self.screen.line(table);
-        for address in &addresses {
+        for (id, address) in ids.iter().zip(&addresses) {
             let text = answer(*address).await?;
+            if !text.contains(id.as_str()) {
+                return Err(failed(format!(
+                    "another program of this machine, such as a second demonstration, answers at \
+                     http://{address}/: {text}"
+                )));
+            }
             self.screen.line(format!("http://{address}/ says: {text}"));
         }
         Ok((ids, addresses))

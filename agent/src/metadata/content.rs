@@ -52,15 +52,14 @@ pub fn content(facts: &InstanceFacts, path: &str, now: Millis) -> Result<String,
         return Err(Missing::Path);
     }
     let credentials = facts.details.credentials.as_ref();
-    let asked = credentials.filter(|its| rest.strip_prefix(CREDENTIALS) == Some(&its.role));
+    let name = rest.strip_prefix(CREDENTIALS).map(|name| name.strip_suffix('/').unwrap_or(name));
+    let asked = credentials.filter(|its| name == Some(its.role.as_str()));
     if let Some(expired) = asked.filter(|its| its.expires_at <= now) {
         return Err(Missing::Expired(expired.expires_at));
     }
     let whole = Node::List(whole(facts));
-    let (names, has_to_be_list) = match rest.strip_suffix('/') {
-        Some(names) => (names, true),
-        None => (rest, false),
-    };
+    // AWS's SDK for Python asks for single values, such as its zone, with a slash behind them too.
+    let names = rest.strip_suffix('/').unwrap_or(rest);
     let mut node = &whole;
     for name in names.split('/').filter(|_| !names.is_empty()) {
         let Node::List(entries) = node else { return Err(Missing::Path) };
@@ -68,7 +67,6 @@ pub fn content(facts: &InstanceFacts, path: &str, now: Millis) -> Result<String,
         node = &found.ok_or(Missing::Path)?.1;
     }
     match node {
-        Node::Text(_) if has_to_be_list => Err(Missing::Path),
         Node::Text(text) => Ok(text.clone()),
         Node::List(entries) => Ok(entries.iter().map(entry).collect::<Vec<_>>().join("\n")),
     }

@@ -57,7 +57,10 @@ impl Agent {
         self.place.take_again().await;
         let item = self.api.ports.store.get(&agent_key(&self.host)).await?;
         let agent = agents::Agent::read(item.as_ref())?.unwrap_or_default();
-        let is_same = agent.session.is_some() && agent.session == self.session && !agent.is_revoked;
+        if agent.is_revoked {
+            return Err(revoked(&self.host).into());
+        }
+        let is_same = agent.session.is_some() && agent.session == self.session;
         is_same.then_some(()).ok_or_else(|| fenced(&self.host).into())
     }
 }
@@ -115,16 +118,19 @@ async fn speaker(request: Request, api: &Shared) -> Result<(Agent, agents::Agent
     };
     presented.check_key(&public_key).map_err(unproven)?;
     if known.is_revoked {
-        let message = format!(
-            "the key of {host} was revoked; `eventplane hosts enrol {host}` gives a token for \
-             another one"
-        );
-        return Err(Reason::new("HostKeyRevoked", message).into());
+        return Err(revoked(&host).into());
     }
     let registered = items[1].as_ref().map(|item| Host::read(&host, item)).transpose()?;
     let seen = items.get_mut(2).and_then(Option::take);
     let api = api.clone();
     Ok((Agent { api, host, seen, public_key, session, registered, bytes, place }, known))
+}
+
+fn revoked(host: &HostId) -> Reason {
+    let message = format!(
+        "the key of {host} was revoked; `eventplane hosts enrol {host}` gives a token for another one"
+    );
+    Reason::new("HostKeyRevoked", message)
 }
 
 /// The host in a path below `/v1/agents/`.
