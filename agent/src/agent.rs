@@ -112,8 +112,7 @@ impl Agent {
     ) -> Result<(), AgentError> {
         let Agent { config, registration, identity, http, keeper, data_dir } = self;
         as_many_files_as_allowed();
-        let signed = http.clone().signed_by(identity.clone());
-        let transport: Arc<dyn Transport> = Arc::new(signed);
+        let transport: Arc<dyn Transport> = Arc::new(http.signed_by(identity.clone()));
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let host_id = config.host_id.to_string();
         let path = data_dir.path().join("host.journal");

@@ -2,11 +2,13 @@
 
 use crate::disk::{Disk, replace};
 use crate::round::now;
+use crate::speech::agent_route;
 use crate::transport::{Method, NoAnswer, Request, Signer, Transport};
 use async_trait::async_trait;
 use axum::http::{HeaderName, HeaderValue};
 use eventplane_domain::{HostId, Millis};
 use eventplane_keys::host::{HostKey, Signed};
+use eventplane_keys::{hex, unhex};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -99,7 +101,7 @@ impl Identity {
         };
         let kept: Kept =
             serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
-        if unhex(&kept.secret_key).is_none() || unhex(&kept.token_key).is_none() {
+        if key_bytes(&kept.secret_key).is_none() || key_bytes(&kept.token_key).is_none() {
             return Err(wrong("a key in it is not 32 bytes in hex".to_owned()));
         }
         if kept.host_id != host_id.as_str() {
@@ -165,7 +167,7 @@ impl Identity {
             let kept = self.kept();
             let Some(token) = &kept.token else { return Ok(()) };
             let body = json!({ "token": token, "public_key": key(&kept.secret_key).public_hex() });
-            (format!("/v1/agents/{}/enrolment", kept.host_id), body)
+            (agent_route(&kept.host_id, "enrolment"), body)
         };
         let body = serde_json::to_vec(&body).expect("plain data");
         let answer = transport.send(Method::POST, &path, Some(body)).await;
@@ -201,7 +203,7 @@ impl Identity {
 
     /// The key that seals the tokens of its instances' metadata services.
     pub(crate) fn token_key(&self) -> [u8; 32] {
-        unhex(&self.kept().token_key).expect("it was checked when it was read")
+        key_bytes(&self.kept().token_key).expect("it was checked when it was read")
     }
 
     /// The session that the plane is to know from now on, and the one before it. Asked again before
@@ -255,7 +257,7 @@ impl Identity {
         let (path, next) = {
             let kept = self.kept();
             let next = kept.next_key.clone().expect("it has just been kept");
-            (format!("/v1/agents/{}/key", kept.host_id), next)
+            (agent_route(&kept.host_id, "key"), next)
         };
         let body = serde_json::to_vec(&json!({ "public_key": key(&next).public_hex() }));
         let sent = transport.send(Method::PUT, &path, Some(body.expect("plain data"))).await;
@@ -317,7 +319,7 @@ impl Signer for Identity {
 }
 
 fn key(secret: &str) -> HostKey {
-    HostKey::from_bytes(&unhex(secret).expect("it was checked when it was read"))
+    HostKey::from_bytes(&key_bytes(secret).expect("it was checked when it was read"))
 }
 
 /// Which machine this is; empty where Linux does not say.
@@ -328,11 +330,10 @@ fn machine_id() -> String {
 fn random_hex<const BYTES: usize>() -> String {
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes).expect("the system gives random bytes");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&bytes)
 }
 
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
-    let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(byte).collect();
-    bytes?.try_into().ok()
+/// The key that is kept as this text.
+fn key_bytes(text: &str) -> Option<[u8; 32]> {
+    unhex(text)?.try_into().ok()
 }

@@ -68,12 +68,12 @@ pub(crate) struct Shared {
 }
 
 /// Why a host has nothing more to say. What runs on it runs on.
+///
+/// The plane listens to another agent of the same name, or not to this one's key any more, and has
+/// said so.
 #[derive(Debug, Error)]
-pub enum Silenced {
-    /// The plane listens to another agent of the same name, or not to this one's key any more.
-    #[error("{0}")]
-    Refused(String),
-}
+#[error("{0}")]
+pub struct Silenced(String);
 
 /// A request that is under way.
 type Asking = Pin<Box<dyn Future<Output = Asked> + Send>>;
@@ -395,7 +395,7 @@ impl HostLoop {
             Ok(answer) => {
                 let said = String::from_utf8_lossy(&answer.body);
                 warn!(host = self.id, status = answer.status, said = %said, "could not {what}");
-                self.speech.check(answer).map_err(Silenced::Refused)
+                self.speech.check(answer).map_err(Silenced)
             }
             Err(error) => {
                 warn!(host = self.id, %error, "could not {what}");

@@ -22,7 +22,7 @@ impl Speech {
     pub(crate) fn path(&self, route: &str) -> String {
         match self {
             Speech::ForOperator(host) => format!("/v1/hosts/{}/{route}", host.host_id),
-            Speech::AsItself(_, host) => format!("/v1/agents/{}/{route}", host.host_id),
+            Speech::AsItself(_, host) => agent_route(&host.host_id, route),
         }
     }
 
@@ -72,6 +72,11 @@ impl Speech {
         }
         Err(format!("{code}: {}", said["error"]["message"].as_str().unwrap_or_default()))
     }
+}
+
+/// The path of a route at which a host speaks for itself.
+pub(crate) fn agent_route(host_id: &str, route: &str) -> String {
+    format!("/v1/agents/{host_id}/{route}")
 }
 
 fn text(error: IdentityError) -> String {

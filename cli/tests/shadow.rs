@@ -1,36 +1,15 @@
 //! What happened, what led to what, and what would be done: as the command shows it.
 
-use eventplane::Screen;
+mod typed;
+
 use eventplane_local::bus::BusOptions;
 use eventplane_tests::site::Site;
 use serde_json::Value;
-use std::ffi::OsString;
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 
-#[derive(Clone, Default)]
-struct Pipe(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Pipe {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no panic").extend(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// What the command prints with these words, and its exit code.
+/// What the command prints with these words, on either output, and its exit code.
 async fn run(site: &Site, words: &[&str]) -> (u8, String) {
-    let endpoint = format!("http://{}", site.plane.address());
-    let words = [&["eventplane", "--endpoint", &endpoint], words].concat();
-    let words: Vec<OsString> = words.iter().map(Into::into).collect();
-    let out = Pipe::default();
-    let mut screen = Screen::pipes(Box::new(out.clone()), Box::new(out.clone()));
-    let code = tokio::task::spawn_blocking(move || eventplane::run(words, &mut screen)).await;
-    let text = out.0.lock().expect("no panic").clone();
-    (code.expect("no panic"), String::from_utf8(text).expect("text"))
+    let (code, out, err) = typed::run(site, words).await;
+    (code, out + &err)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use super::volumes::Found;
 use crate::metadata::Details;
+use crate::speech::agent_route;
 use crate::transport::{Answer, Method, Transport};
 use crate::wire::InstanceKey;
 use serde::Deserialize;
@@ -33,7 +34,7 @@ impl Link {
         route: &str,
         body: Option<serde_json::Value>,
     ) -> Result<Answer, String> {
-        let path = format!("/v1/agents/{}/{route}", self.host_id);
+        let path = agent_route(&self.host_id, route);
         let body = body.map(|body| serde_json::to_vec(&body).expect("plain data"));
         let sent = self.transport.send(method, &path, body);
         let answer = timeout(PATIENCE, sent).await.map_err(|_| "no answer in time".to_owned())?;

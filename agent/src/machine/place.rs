@@ -6,6 +6,7 @@ use super::run::{Plan, RunDir};
 use super::{Order, World, program, qemu, volumes};
 use crate::config::DriverKind;
 use crate::metadata::{InstanceFacts, LaunchBody};
+use crate::round::now;
 use crate::wire::InstanceKey;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -16,13 +17,8 @@ use tracing::warn;
 /// instance", EC2 user guide).
 const METADATA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), 80);
 
-/// What is to be run, and by which command its keeper is started.
-pub(crate) struct Placed {
-    pub(crate) plan: Plan,
-    pub(crate) keeper: Vec<String>,
-}
-
-/// Makes ready what a program needs: its volumes, its limits, its environment.
+/// Makes ready what a program needs, its volumes, its limits and its environment, and plans what is to
+/// be run.
 ///
 /// # Errors
 /// What is not to be had.
@@ -32,7 +28,8 @@ pub(crate) fn place(
     order: &Order,
     facts: &InstanceFacts,
     metadata: SocketAddr,
-) -> Result<Placed, String> {
+    crashes: u32,
+) -> Result<Plan, String> {
     let launch = &order.launch;
     // A plan of this generation was made when its volumes were.
     let planned: Option<Plan> = dir.read("plan.json").map_err(|error| error.to_string())?;
@@ -62,7 +59,7 @@ pub(crate) fn place(
             (qemu::program(facts, &disks, metadata), dir.path(""))
         }
     };
-    let plan = Plan {
+    Ok(Plan {
         generation: order.generation,
         program,
         env: program::environment(facts, order.generation, &home, metadata),
@@ -75,10 +72,9 @@ pub(crate) fn place(
             .map(|netns| Path::new(NAMESPACES).join(netns.namespace(&facts.key.instance_id))),
         cgroup,
         metadata,
-        crashes: 0,
-        planned_at: 0,
-    };
-    Ok(Placed { plan, keeper: world.keeper.clone() })
+        crashes,
+        planned_at: now().0,
+    })
 }
 
 /// Makes an instance's network, or finds it made.

@@ -290,12 +290,11 @@ impl Worker {
         // What a killed agent may have left of another run, or a start that was given up.
         self.nothing_runs().await.map_err(|error| error.to_string())?;
         let facts = service.facts();
-        let placed = tokio::task::block_in_place(|| {
-            place::place(&self.world, &self.dir, order, &facts, service.address)
+        let plan = tokio::task::block_in_place(|| {
+            place::place(&self.world, &self.dir, order, &facts, service.address, crashes)
         })?;
-        let plan = Plan { crashes, planned_at: now().0, ..placed.plan };
         self.dir.write("plan.json", &plan).map_err(|error| error.to_string())?;
-        let kept = Kept::start(&placed.keeper, &self.dir).await?;
+        let kept = Kept::start(&self.world.keeper, &self.dir).await?;
         Ok((plan, kept))
     }
 

@@ -2,7 +2,7 @@
 //! hash of the one before, so that none can be changed, dropped or moved unnoticed. Whoever can
 //! write the whole receipt can also write a new record: to notice that, keep a head elsewhere.
 
-use crate::keys::hex;
+use eventplane_keys::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;

@@ -3,11 +3,11 @@
 
 use crate::audit::{self, Entry};
 use crate::document::SignedDocument;
-use crate::keys::{Keys, hex, unhex};
+use crate::keys::Keys;
 use crate::receipt_key;
 use eventplane_domain::{Identity, InstanceId, Tenant};
 use eventplane_engine::{Chance, Fault, Receipt};
-use eventplane_keys::{DataKey, MasterKey};
+use eventplane_keys::{DataKey, MasterKey, hex, unhex};
 use eventplane_store::{FaultKind, Item, ItemExt, Store, StoreFault};
 use std::fmt;
 use std::sync::Arc;

@@ -1,10 +1,11 @@
 //! The identity document: what an instance can show of itself, signed so that anybody with the
 //! published key can verify it without asking.
 
-use crate::keys::{Signing, unhex};
+use crate::keys::Signing;
 use ed25519_dalek::{Signature, Signer, VerifyingKey};
 use eventplane_domain::Launch;
 use eventplane_events::Event;
+use eventplane_keys::{hex, unhex};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -41,7 +42,7 @@ pub(crate) fn sign(
         "pendingTime": now_ms,
     })
     .to_string();
-    let signature = crate::keys::hex(&signing.key.sign(document.as_bytes()).to_bytes());
+    let signature = hex(&signing.key.sign(document.as_bytes()).to_bytes());
     SignedDocument { document, signature, key_id: signing.id.clone() }
 }
 

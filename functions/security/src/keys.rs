@@ -5,7 +5,7 @@ use crate::TABLE;
 use ed25519_dalek::SigningKey;
 use eventplane_domain::Tenant;
 use eventplane_engine::{Chance, Fault};
-use eventplane_keys::{DataKey, MasterKey};
+use eventplane_keys::{DataKey, MasterKey, hex};
 use eventplane_store::{
     Condition, FaultKind, Item, ItemExt, Key, Store, StoreFault, TransactError, Write,
 };
@@ -52,19 +52,6 @@ fn signing_item() -> Key {
 }
 fn tenant_item(tenant: &Tenant) -> Key {
     Key::new(TABLE.name, tenant.partition("key"), "key")
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The bytes that `text` is in hex, if it is.
-pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
-    (0..text.len()).step_by(2).map(byte).collect()
 }
 
 /// The id of a signing key: the beginning of its public key.

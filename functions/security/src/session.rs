@@ -6,13 +6,13 @@
 //! the plane lives on those that it has for so much longer.
 
 use crate::claim::{ROLE, Root, root_in};
-use crate::keys::{Keys, PublishedKey, Signing, hex, unhex};
+use crate::keys::{Keys, PublishedKey, Signing};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signature, Signer, VerifyingKey};
 use eventplane_domain::{InstanceId, Millis, Tenant};
 use eventplane_engine::{Chance, Fault, Receipt};
-use eventplane_keys::MasterKey;
+use eventplane_keys::{MasterKey, hex, unhex};
 use eventplane_store::{ItemExt, Store};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};

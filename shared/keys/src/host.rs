@@ -84,7 +84,7 @@ impl HostKey {
     /// Its public half, 32 bytes in hex.
     #[must_use]
     pub fn public_hex(&self) -> String {
-        self.0.verifying_key().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+        crate::hex(self.0.verifying_key().as_bytes())
     }
 
     /// The headers, with their names in lower case, by which a request is known to be of `host` at
@@ -205,13 +205,10 @@ pub fn is_public_key(hex: &str) -> bool {
 }
 
 fn public_key(hex: &str) -> Option<VerifyingKey> {
-    if hex.len() != 64 || !hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+    if hex.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return None;
     }
-    let mut bytes = [0; 32];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).ok()?;
-    }
+    let bytes: [u8; 32] = crate::unhex(hex)?.try_into().ok()?;
     VerifyingKey::from_bytes(&bytes).ok()
 }
 

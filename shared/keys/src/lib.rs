@@ -2,10 +2,12 @@
 //! hosts' keys, which sign what their agents ask.
 
 mod data_key;
+mod hex;
 pub mod host;
 mod local;
 
 pub use data_key::{DataKey, KEY_BYTES, NONCE_BYTES, SealedError};
+pub use hex::{hex, unhex};
 pub use local::LocalMasterKey;
 
 use async_trait::async_trait;

@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use eventplane_capacity::agents::{begin_session, change, change_key, enrol, give_token, revoke};
 use eventplane_domain::Reason;
+use eventplane_keys::hex;
 use eventplane_keys::host::is_public_key;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -185,8 +186,4 @@ fn check_key(public_key: &str) -> Result<(), Refusal> {
 
 fn hash(token: &str) -> String {
     hex(&Sha256::digest(token.as_bytes()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -135,7 +135,7 @@ async fn a_token_that_anybody_has_changed_says_nothing() {
     }
     // What the same key has signed for another purpose is no token.
     let signed = document_of(&site.receipt().await).expect("a document");
-    let signature = URL_SAFE_NO_PAD.encode(keys::unhex(&signed.signature).expect("hex"));
+    let signature = URL_SAFE_NO_PAD.encode(eventplane_keys::unhex(&signed.signature).expect("hex"));
     let posing = format!("{}.{signature}", URL_SAFE_NO_PAD.encode(&signed.document));
     assert_eq!(verify_token(&posing, &keys, NOW), Err(TokenError::Wrong));
 }
