@@ -24,6 +24,8 @@ pub(crate) const PORT: u16 = 8080;
 pub(crate) struct Process {
     pub(crate) child: Child,
     pub(crate) said: Arc<Mutex<String>>,
+    /// They end with its outputs.
+    readers: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Process {
@@ -41,7 +43,7 @@ impl Process {
             Box::new(child.stdout.take().expect("piped")),
             Box::new(child.stderr.take().expect("piped")),
         ];
-        for output in outputs {
+        let reader = |output: Box<dyn Read + Send>| {
             let said = said.clone();
             std::thread::spawn(move || {
                 for line in BufReader::new(output).lines().map_while(Result::ok) {
@@ -49,9 +51,10 @@ impl Process {
                     said.push_str(&line);
                     said.push('\n');
                 }
-            });
-        }
-        Process { child, said }
+            })
+        };
+        let readers = outputs.map(reader).into();
+        Process { child, said, readers }
     }
 
     pub(crate) fn said(&self) -> String {
@@ -66,7 +69,7 @@ impl Process {
         .await;
     }
 
-    /// Waits until it has ended, and says with which code.
+    /// Waits until it has ended and all that it said is read, and says with which code it ended.
     pub(crate) async fn code(&mut self) -> Option<i32> {
         let mut code = None;
         until("its end", async || {
@@ -74,6 +77,9 @@ impl Process {
             code.is_some()
         })
         .await;
+        for reader in self.readers.drain(..) {
+            reader.join().expect("no panic");
+        }
         code.and_then(|status| status.code())
     }
 
